@@ -1,0 +1,136 @@
+//! Our command line: which of our verbs was meant, or the command of Airflow to run. Everything behind it is left alone.
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::error::Error;
+
+/// The ENTRYPOINT of an Airflow container.
+///
+/// Settles the secrets, writes airflow.cfg, waits for database and broker, migrates, and becomes the command: one of
+/// Airflow's (with or without `airflow` in front) or any program. Without a command it is `webserver`.
+#[derive(Parser)]
+#[command(
+    name = "airflow-entrypoint",
+    version,
+    override_usage = "airflow-entrypoint [COMMAND [ARGUMENT...]]\n       airflow-entrypoint -- PROGRAM [ARGUMENT...]\n       airflow-entrypoint <VERB>"
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verbs,
+}
+
+#[derive(Subcommand)]
+#[command(subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
+enum Verbs {
+    /// Show what would be done for a command, and do nothing
+    #[command(override_usage = "airflow-entrypoint explain [COMMAND [ARGUMENT...]]")]
+    Explain,
+    /// Prepare everything (secrets, airflow.cfg, database), and end
+    Setup,
+}
+
+/// What we were asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Invocation {
+    /// What to do about the plan.
+    pub mode: Mode,
+    /// The job itself.
+    pub job: Job,
+}
+
+/// What to do about the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Carry,
+    Show,
+}
+
+/// The job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Job {
+    /// Run this command; `raw` was said with `--`.
+    Command { words: Vec<OsString>, raw: bool },
+    /// Print this.
+    Say(String),
+    /// Prepare and end.
+    Setup,
+}
+
+/// Reads the arguments behind our own name.
+pub(crate) fn read(arguments: Vec<OsString>) -> Result<Invocation, Error> {
+    let text = |index: usize| arguments.get(index).and_then(|word| word.to_str()).unwrap_or_default();
+    match (text(0), text(1)) {
+        ("explain", "setup") if arguments.len() == 2 => Ok(Invocation { mode: Mode::Show, job: Job::Setup }),
+        ("explain", second) if !is_option(second) => Ok(Invocation { mode: Mode::Show, job: command(&arguments[1..]) }),
+        (first, _) if is_option(first) || matches!(first, "explain" | "setup" | "help") => verb(&arguments),
+        _ => Ok(Invocation { mode: Mode::Carry, job: command(&arguments) }),
+    }
+}
+
+fn is_option(word: &str) -> bool {
+    matches!(word, "-h" | "--help" | "-V" | "--version")
+}
+
+fn command(arguments: &[OsString]) -> Job {
+    match arguments.split_first() {
+        Some((first, rest)) if first == "--" && !rest.is_empty() => Job::Command { words: rest.to_vec(), raw: true },
+        _ => Job::Command { words: arguments.to_vec(), raw: false },
+    }
+}
+
+fn verb(arguments: &[OsString]) -> Result<Invocation, Error> {
+    let parsed =
+        Cli::try_parse_from(std::iter::once(OsString::from("airflow-entrypoint")).chain(arguments.iter().cloned()));
+    let job = match parsed {
+        Ok(Cli { verb: Verbs::Setup }) => Job::Setup,
+        Ok(Cli { verb: Verbs::Explain }) => command(&[]),
+        Err(asked) if !asked.use_stderr() => Job::Say(asked.render().to_string()),
+        Err(_) if arguments.len() == 1 => Job::Say(Cli::command().render_help().to_string()),
+        Err(problem) => {
+            let rendered = problem.render().to_string();
+            let message = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ").replace('\'', "`");
+            return Err(Error::Usage { message });
+        }
+    };
+    Ok(Invocation { mode: Mode::Carry, job })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Invocation, String> {
+        let arguments = text.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect();
+        super::read(arguments).map_err(|error| error.to_string())
+    }
+
+    fn run(mode: Mode, text: &str, raw: bool) -> Result<Invocation, String> {
+        let words = text.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect();
+        Ok(Invocation { mode, job: Job::Command { words, raw } })
+    }
+
+    #[test]
+    fn commands_are_left_alone() {
+        assert_eq!(read("webserver --help"), run(Mode::Carry, "webserver --help", false));
+        assert_eq!(read(""), run(Mode::Carry, "", false));
+        assert_eq!(read("-- setup x"), run(Mode::Carry, "setup x", true));
+        assert_eq!(read("explain"), run(Mode::Show, "", false));
+        assert_eq!(read("explain webserver -p 1"), run(Mode::Show, "webserver -p 1", false));
+        assert_eq!(read("explain -- bash"), run(Mode::Show, "bash", true));
+    }
+
+    #[test]
+    fn verbs() {
+        assert_eq!(read("setup"), Ok(Invocation { mode: Mode::Carry, job: Job::Setup }));
+        assert_eq!(read("explain setup"), Ok(Invocation { mode: Mode::Show, job: Job::Setup }));
+        assert!(read("setup now").unwrap_err().contains("unexpected argument `now`"));
+        for words in ["--help", "-h", "setup --help", "explain --help", "--version"] {
+            assert!(
+                matches!(read(words), Ok(Invocation { job: Job::Say(text), .. }) if text.contains("airflow-entrypoint")),
+                "{words}"
+            );
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Everything that can end a start: its message, its hint, its exit status.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::secrets::SecretKind;
+use crate::source::Source;
+use crate::template::TemplateError;
+
+/// Every status that we can leave with. The numbers are those of sysexits(3) where they are ours; 1 and 2 are left to Airflow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// A bug of ours.
+    Bug,
+    /// A file or folder cannot be created.
+    CannotCreate,
+    /// The status of the command, or of a step's command that failed.
+    Command(u8),
+    /// A setting, a variable or a file of the user's is wrong.
+    Configuration,
+    /// The command was not found.
+    NotFound,
+    /// The command is not executable.
+    NotExecutable,
+    /// We may not read or write something.
+    Permission,
+    /// Ended by this signal.
+    Signal(u8),
+    /// Nothing went wrong.
+    Success,
+    /// Database, broker or schema did not appear in time.
+    Unavailable,
+    /// Our own command line is wrong.
+    Usage,
+}
+
+impl Exit {
+    /// The number that the caller sees.
+    pub(crate) fn status(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Usage => 64,
+            Self::Unavailable => 69,
+            Self::Bug => 70,
+            Self::CannotCreate => 73,
+            Self::Permission => 77,
+            Self::Configuration => 78,
+            Self::NotExecutable => 126,
+            Self::NotFound => 127,
+            Self::Signal(signal) => 128 + signal,
+            Self::Command(status) => status,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.status())
+    }
+}
+
+/// Why a start ends. A message never holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Something that cannot happen did.
+    #[error("unexpected: {what}")]
+    Bug { what: String },
+    /// A file or folder could not be created or written.
+    #[error("cannot write {what} `{}`: {cause}", path.display())]
+    CannotWrite { what: String, path: PathBuf, cause: String, denied: bool },
+    /// A program could not be started.
+    #[error("cannot run `{program}`: {cause}")]
+    CannotRun { program: String, cause: String, found: Found },
+    /// The first word is no command.
+    #[error("cannot run `{word}`: it is neither a command of Airflow nor a program in `{path}`")]
+    CommandNotFound { word: String, path: String, nearest: Option<String> },
+    /// A file in the key folder that does not hold what it should.
+    #[error("cannot use the {kind} of `{}`: {problem} ({facts})", path.display())]
+    DamagedSecret { kind: SecretKind, path: PathBuf, problem: String, facts: String },
+    /// No such executor.
+    #[error("cannot use the executor `{found}` of {source_of_it}: expected one of {known}, or a class path")]
+    Executor { source_of_it: Source, found: String, nearest: Option<String>, known: String },
+    /// A given secret that is none.
+    #[error("cannot use the {kind} of {source_of_it}: {problem}")]
+    InvalidSecret { kind: SecretKind, source_of_it: Source, problem: String },
+    /// TERM, INT, QUIT or HUP came during the start.
+    #[error("stopped by {name} while {step}")]
+    Interrupted { signal: u8, name: &'static str, step: String },
+    /// A secret is missing and would not be kept if it were made.
+    #[error("cannot create a {kind} in `{}`: {why}", dir.display())]
+    NoPlaceForSecret { kind: SecretKind, dir: PathBuf, why: String },
+    /// A variable that we must understand.
+    #[error("cannot read `{variable}`: expected UTF-8 text")]
+    NotUnicode { variable: String },
+    /// Nobody has migrated.
+    #[error("cannot start `{command}`: the schema of the database is not ready after {time}")]
+    SchemaNotReady { command: String, time: String },
+    /// A setting with a value that it does not take.
+    #[error("cannot use {source_of_it}: expected {expected}, found `{found}`")]
+    Setting { source_of_it: Source, expected: &'static str, found: String },
+    /// The settings file is not TOML.
+    #[error("cannot read the settings file `{}`: line {line}: {problem}", path.display())]
+    SettingsFile { path: PathBuf, line: usize, problem: String },
+    /// A step's command failed.
+    #[error("cannot {step}: `{command}` ended with {ending}")]
+    StepFailed { step: &'static str, command: String, ending: String, status: u8 },
+    /// A template that cannot be filled in.
+    #[error("cannot render `airflow.cfg` from {template}: {problem}")]
+    Template { template: Source, problem: TemplateError },
+    /// A database or broker that does not answer.
+    #[error("cannot reach the {role} `{address}`: {cause} (tries: {tries}, in {time})")]
+    Unreachable { role: &'static str, address: String, cause: String, tries: u32, time: String },
+    /// A file that is there and cannot be read.
+    #[error("cannot read the {what} `{}`: {cause}", path.display())]
+    Unreadable { what: String, path: PathBuf, cause: String },
+    /// A setting that does not exist.
+    #[error("cannot use the setting {name}: there is none of that name")]
+    UnknownSetting { name: String, nearest: Option<String> },
+    /// A URL that cannot be waited for.
+    #[error("cannot use the URL `{redacted}` of {source_of_it}: {problem}")]
+    Url { source_of_it: Source, redacted: String, problem: &'static str },
+    /// Our own command line is wrong.
+    #[error("{message}")]
+    Usage { message: String },
+}
+
+/// Whether a program that could not be started was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    No,
+    NotExecutable,
+}
+
+impl Error {
+    /// The status to leave with.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Bug { .. } => Exit::Bug,
+            Self::CannotWrite { denied: true, .. } | Self::Unreadable { .. } => Exit::Permission,
+            Self::CannotWrite { .. } => Exit::CannotCreate,
+            Self::CannotRun { found: Found::No, .. } | Self::CommandNotFound { .. } => Exit::NotFound,
+            Self::CannotRun { .. } => Exit::NotExecutable,
+            Self::Interrupted { signal, .. } => Exit::Signal(*signal),
+            Self::SchemaNotReady { .. } | Self::Unreachable { .. } => Exit::Unavailable,
+            Self::StepFailed { status, .. } => Exit::Command(*status),
+            Self::Usage { .. } => Exit::Usage,
+            Self::DamagedSecret { .. }
+            | Self::Executor { .. }
+            | Self::InvalidSecret { .. }
+            | Self::NoPlaceForSecret { .. }
+            | Self::NotUnicode { .. }
+            | Self::Setting { .. }
+            | Self::SettingsFile { .. }
+            | Self::Template { .. }
+            | Self::UnknownSetting { .. }
+            | Self::Url { .. } => Exit::Configuration,
+        }
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        let did_you_mean = |nearest: &Option<String>| nearest.as_ref().map(|name| format!("did you mean `{name}`?"));
+        Some(match self {
+            Self::Bug { .. } => "this is a bug of airflow-entrypoint; please report it".to_owned(),
+            Self::CannotWrite { path, denied: true, .. } => {
+                format!("let this user write to `{}` (chown, or `user:` of the container)", path.parent().unwrap_or(path).display())
+            }
+            Self::CannotWrite { .. } | Self::CannotRun { found: Found::NotExecutable, .. } => return None,
+            Self::CannotRun { program, .. } if program == "airflow" => {
+                "install Airflow in this image, or put the folder of its `airflow` on `PATH`".to_owned()
+            }
+            Self::CannotRun { .. } => return None,
+            Self::CommandNotFound { nearest, .. } => return did_you_mean(nearest),
+            Self::DamagedSecret { kind: SecretKind::Fernet, .. } => {
+                "restore the file from a backup; a new key cannot read what the old one encrypted".to_owned()
+            }
+            Self::DamagedSecret { .. } => {
+                "restore the file from a backup, or remove it to have a new one made (logins and running tasks end)".to_owned()
+            }
+            Self::Executor { nearest, .. } => return did_you_mean(nearest),
+            Self::InvalidSecret { kind: SecretKind::Fernet, .. } => {
+                "make a key with `openssl rand -base64 32`, or unset it to have one made and kept on the key volume".to_owned()
+            }
+            Self::InvalidSecret { .. } => return None,
+            Self::Interrupted { .. } => return None,
+            Self::NoPlaceForSecret { kind, dir, .. } => {
+                let variables = match kind {
+                    SecretKind::Fernet => "`FERNET_KEY`",
+                    SecretKind::Jwt => "`AIRFLOW__API_AUTH__JWT_SECRET`",
+                    SecretKind::Web => "`AIRFLOW__WEBSERVER__SECRET_KEY`",
+                };
+                format!(
+                    "mount a named volume at `{}` in every Airflow container, or set {variables} to the same value in all of \
+                     them; `ENTRYPOINT_EPHEMERAL_KEY=true` accepts the loss",
+                    dir.display()
+                )
+            }
+            Self::NotUnicode { .. } => return None,
+            Self::SchemaNotReady { .. } => {
+                "start a container that migrates (the web server, or the command `setup`), or set `ENTRYPOINT_MIGRATE=true` here"
+                    .to_owned()
+            }
+            Self::Setting { .. } => return None,
+            Self::SettingsFile { .. } | Self::StepFailed { .. } | Self::Template { .. } => return None,
+            Self::Unreachable { .. } => {
+                "is it running, and is it on this container's network? `ENTRYPOINT_WAIT_TIMEOUT` sets how long to wait".to_owned()
+            }
+            Self::Unreadable { path, .. } => format!("let this user read `{}`", path.display()),
+            Self::UnknownSetting { nearest, .. } => return did_you_mean(nearest),
+            Self::Url { .. } => {
+                "percent-encode every special character of user and password: `@` is `%40`, `:` is `%3A`, `/` is `%2F`".to_owned()
+            }
+            Self::Usage { .. } => "`airflow-entrypoint --help` lists the commands".to_owned(),
+        })
+    }
+}

@@ -1,0 +1,186 @@
+//! The plan in words: the dry run, and the lines of the log. What is shown is what is logged.
+
+use std::ffi::OsString;
+use std::fmt::{self, Display, Formatter};
+
+use crate::commands::Class;
+use crate::plan::{Change, ConfigStep, LaunchStep, MigrateStep, Plan, RequirementsStep, SecretStep, Service, Value};
+use crate::secrets::{Decision, Secret};
+use crate::source::Source;
+use crate::urls::Redacted;
+
+impl Display for Plan {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Airflow {} ({})", self.airflow.version, self.airflow.source)?;
+        writeln!(f, "command: {} ({})", Words(&self.command.words), self.command.class)?;
+        for note in self.notes() {
+            writeln!(f, "note: {note}")?;
+        }
+        writeln!(f, "1. settle the secrets")?;
+        for step in &self.secrets {
+            writeln!(f, "   {step}")?;
+        }
+        writeln!(f, "2. {}", self.config)?;
+        match &self.requirements {
+            Some(step) => writeln!(f, "3. {step}")?,
+            None => writeln!(f, "3. no requirements to install")?,
+        }
+        if self.wait.services.is_empty() {
+            writeln!(f, "4. wait for nothing")?;
+        } else {
+            writeln!(f, "4. wait, {}, until these answer", self.wait.timeout)?;
+        }
+        for service in &self.wait.services {
+            writeln!(f, "   {service} ({})", service.source)?;
+        }
+        writeln!(f, "5. {}", self.migrate)?;
+        writeln!(f, "6. {}", self.launch)?;
+        writeln!(f, "environment of the command")?;
+        for change in &self.changes {
+            let secret = self.secrets.iter().find(|step| change.value == Value::Secret(step.kind));
+            match (&change.value, secret) {
+                (Value::Secret(_), Some(step)) => writeln!(f, "   {}={}", change.name, step.named_value())?,
+                _ => writeln!(f, "   {change}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// What is worth saying before anything happens.
+    pub(crate) fn notes(&self) -> impl Iterator<Item = &String> {
+        self.command.note.iter().chain(&self.warnings).chain(&self.wait.skipped)
+    }
+}
+
+impl SecretStep {
+    /// What the log says once the secret is there.
+    pub(crate) fn settled(&self, secret: &Secret, made: bool) -> String {
+        match &self.decision {
+            Decision::Generate(path) if made => {
+                format!("{}: made, and kept in `{}`, fingerprint {secret}", self.kind, path.display())
+            }
+            Decision::Generate(path) => {
+                Self { decision: used(secret, Source::File(path.clone())), ..self.clone() }.to_string()
+            }
+            Decision::Derive => format!("{self}, fingerprint {secret}"),
+            _ => self.to_string(),
+        }
+    }
+
+    fn named_value(&self) -> String {
+        match &self.decision {
+            Decision::Use { secret, .. } => format!("*** (fingerprint {secret})"),
+            Decision::Generate(path) => format!("*** (of `{}`)", path.display()),
+            _ => "***".to_owned(),
+        }
+    }
+}
+
+fn used(secret: &Secret, source: Source) -> Decision {
+    Decision::Use { secret: secret.clone(), source }
+}
+
+impl Display for SecretStep {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.kind)?;
+        match &self.decision {
+            Decision::Derive => write!(f, "derived from the Fernet key"),
+            Decision::Generate(path) => write!(f, "make one, once, in `{}`", path.display()),
+            Decision::Leave(source) => write!(f, "left to Airflow by {source}"),
+            Decision::Use { secret, source } => write!(f, "from {source}, fingerprint {secret}"),
+            Decision::Without => write!(f, "none, and this command makes none"),
+        }
+    }
+}
+
+impl Display for ConfigStep {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep(path) => write!(f, "leave `{}` as it is, since it is the user's own", path.display()),
+            Self::Write { path, template_source, .. } => write!(f, "write `{}` from {template_source}", path.display()),
+        }
+    }
+}
+
+impl Display for RequirementsStep {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "install the requirements of `{}`", self.file.display())
+    }
+}
+
+impl Display for Service {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `", self.role)?;
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
+            write!(f, "{}{endpoint}", if index == 0 { "" } else { "," })?;
+        }
+        f.write_str("`")
+    }
+}
+
+impl Display for MigrateStep {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => write!(f, "leave the database as it is"),
+            Self::Run(words) => write!(f, "migrate the database with {}", Words(words)),
+            Self::WaitForSchema { check, timeout, .. } => {
+                write!(f, "wait, {timeout}, until somebody has migrated the database and {} succeeds", Words(check))
+            }
+        }
+    }
+}
+
+impl Display for LaunchStep {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::End => write!(f, "end, since all is prepared"),
+            Self::Exec(words) => write!(f, "become {}", Words(words)),
+            Self::Supervise(members) => {
+                write!(f, "run as equals")?;
+                for (index, words) in members.iter().enumerate() {
+                    write!(f, "{} {}", if index == 0 { "" } else { "," }, Words(words))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Display for Change {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Value::Secret(_) => write!(f, "{}=***", self.name)?,
+            Value::Text(text) => write!(f, "{}={text}", self.name)?,
+            Value::Unset => write!(f, "{} removed, since empty is not unset to Airflow", self.name)?,
+            Value::Url(url) => write!(f, "{}={}", self.name, Redacted(url))?,
+        }
+        write!(f, " ({})", self.source)
+    }
+}
+
+impl Display for Class {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Database => "uses the database",
+            Self::Other => "not Airflow's",
+            Self::Plain => "needs no database",
+            Self::Service => "service",
+            Self::Setup => "set-up",
+            Self::Task => "one task",
+        })
+    }
+}
+
+/// A command by its name alone: arguments may hold passwords.
+pub(crate) struct Words<'a>(pub &'a [OsString]);
+
+impl Display for Words<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let is_name = |word: &&OsString| word.to_str().is_some_and(|word| !word.is_empty() && !word.starts_with('-'));
+        let words = if self.0.first().is_some_and(|word| word == "airflow") { 3 } else { 1 };
+        let names: Vec<_> = self.0.iter().take(words).take_while(is_name).map(|word| word.to_string_lossy()).collect();
+        write!(f, "`{}{}`", names.join(" "), if names.len() < self.0.len() { " ..." } else { "" })
+    }
+}

@@ -1,0 +1,390 @@
+//! What follows from the settings and the world: one field a step, in the order of `main.rs`, without effects.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::airflow_version::{AirflowOption, Line, Version};
+use crate::cli::Job;
+use crate::commands::{self, Class, Command, Lookup};
+use crate::connections::{self, Connections, Said, Server};
+use crate::error::Error;
+use crate::mounts::{self, Persistence};
+use crate::secrets::{self, Creation, Decision, Evidence, Secret, SecretKind};
+use crate::settings::{Choice, Environment, Prepare, Settings, WaitTimeout};
+use crate::source::Source;
+use crate::system::world::{Files, World};
+use crate::urls::Endpoint;
+use crate::user_config;
+
+/// The puckel image's home, for images that name none.
+pub(crate) const AIRFLOW_HOME: &str = "/usr/local/airflow";
+
+/// The whole start, decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// The Airflow whose names count.
+    pub airflow: Airflow,
+    /// The command as it will be run; none for `setup`.
+    pub command: Command,
+    /// What to warn of before anything happens.
+    pub warnings: Vec<String>,
+    pub secrets: Vec<SecretStep>,
+    /// What the environment of every later step says differently from ours; secrets by name.
+    pub changes: Vec<Change>,
+    pub config: ConfigStep,
+    pub requirements: Option<RequirementsStep>,
+    pub wait: WaitStep,
+    pub migrate: MigrateStep,
+    pub launch: LaunchStep,
+}
+
+/// The installed Airflow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Airflow {
+    pub version: Version,
+    pub source: Source,
+}
+
+/// One secret, the option that carries it, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SecretStep {
+    pub kind: SecretKind,
+    pub option: AirflowOption,
+    pub decision: Decision,
+}
+
+/// A variable that is set or removed for Airflow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub name: String,
+    pub value: Value,
+    pub source: Source,
+}
+
+/// A value by how it may be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Secret(SecretKind),
+    Text(String),
+    /// An empty variable is not nothing to Airflow: it is removed.
+    Unset,
+    Url(String),
+}
+
+/// What to do about `airflow.cfg`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ConfigStep {
+    /// It is the user's own.
+    Keep(PathBuf),
+    Write {
+        path: PathBuf,
+        template: String,
+        template_source: Source,
+    },
+}
+
+/// Python packages to install.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RequirementsStep {
+    pub file: PathBuf,
+    pub words: Vec<OsString>,
+}
+
+/// What to wait for, and how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WaitStep {
+    pub services: Vec<Service>,
+    pub timeout: WaitTimeout,
+    /// Why there is less to wait for than one may think.
+    pub skipped: Vec<String>,
+}
+
+/// A service that must answer: any one of its endpoints will do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Service {
+    pub role: &'static str,
+    pub endpoints: Vec<Endpoint>,
+    pub source: Source,
+}
+
+/// What to do about the schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum MigrateStep {
+    Nothing,
+    Run(Vec<OsString>),
+    /// Somebody else migrates; this command ends with 0 when they have.
+    WaitForSchema {
+        check: Vec<OsString>,
+        timeout: WaitTimeout,
+        command: String,
+    },
+}
+
+/// What becomes of us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LaunchStep {
+    End,
+    Exec(Vec<OsString>),
+    /// Several processes as equals: the end of one is the end of all.
+    Supervise(Vec<Vec<OsString>>),
+}
+
+impl Plan {
+    /// Decides everything that can be decided before the first effect.
+    pub(crate) fn make(job: &Job, settings: &Settings, world: &World, files: &Files) -> Result<Self, Error> {
+        let airflow = installed(settings, world);
+        let version = airflow.version;
+        let command = command(job, world, version)?;
+        let needs = Needs::of(command.class, settings);
+        let home = world.environment.os("AIRFLOW_HOME").map_or_else(|| PathBuf::from(AIRFLOW_HOME), PathBuf::from);
+        let config_path = files.config_path.clone();
+        let users = files.config.as_deref().filter(|text| !user_config::is_ours(text));
+        let configured = |option| users.and_then(|text| user_config::value(text, &config_path, option));
+
+        let said = Said { environment: &world.environment, puckel: &settings.puckel, configured: &configured, version };
+        let connections = connections::settle(&said)?;
+        let creation = creation(needs, settings, world, &home, &connections.database);
+        let evidence = Evidence {
+            environment: &world.environment,
+            stored: &|kind| files.stored(kind),
+            configured: &configured,
+            key_dir: &settings.key_dir,
+            creation: &creation,
+            version,
+        };
+        let mut warnings = [settings.warnings.clone(), connections.warnings.clone()].concat();
+        let secrets = secret_steps(&evidence, &mut warnings)?;
+        let changes = changes(&world.environment, &home, &connections, &secrets);
+        let launch = launch(&command, settings, &connections, version);
+        Ok(Self {
+            config: match users {
+                Some(_) => ConfigStep::Keep(config_path.clone()),
+                None => write_config(config_path.clone(), files, version),
+            },
+            requirements: (needs.requirements && files.requirements).then(|| requirements(settings, world)),
+            wait: wait(needs, settings, &connections),
+            migrate: migrate(needs, settings, &connections.database, &command, version),
+            airflow,
+            command,
+            warnings,
+            secrets,
+            changes,
+            launch,
+        })
+    }
+}
+
+fn write_config(path: PathBuf, files: &Files, version: Version) -> ConfigStep {
+    let (template, template_source) = match &files.template {
+        Some((path, text)) => (text.clone(), Source::File(path.clone())),
+        None => {
+            let (name, text) = match version.line() {
+                Line::V1 => ("airflow-1.10.cfg", include_str!("../docker/templates/airflow-1.10.cfg")),
+                Line::V2 => ("airflow-2.cfg", include_str!("../docker/templates/airflow-2.cfg")),
+                Line::V3 => ("airflow-3.cfg", include_str!("../docker/templates/airflow-3.cfg")),
+            };
+            (text.to_owned(), Source::Derived(format!("the built-in template `{name}`")))
+        }
+    };
+    ConfigStep::Write { path, template, template_source }
+}
+
+impl Plan {
+    /// The environment of every later step.
+    pub(crate) fn environment<'s>(
+        &self,
+        mut environment: Environment,
+        secret: impl Fn(SecretKind) -> Option<&'s Secret>,
+    ) -> Environment {
+        for Change { name, value, .. } in &self.changes {
+            match value {
+                Value::Secret(kind) => {
+                    environment.change(name, secret(*kind).map(Secret::reveal).as_deref().map(String::as_str))
+                }
+                Value::Text(text) | Value::Url(text) => environment.change(name, Some(text)),
+                Value::Unset => environment.change(name, None),
+            }
+        }
+        environment
+    }
+}
+
+/// What a class of commands gets (the table in README).
+#[derive(Clone, Copy)]
+struct Needs {
+    may_create_secrets: bool,
+    requirements: bool,
+    wait: bool,
+    migrate: bool,
+}
+
+impl Needs {
+    fn of(class: Class, settings: &Settings) -> Self {
+        let service = matches!(class, Class::Service | Class::Setup);
+        let all = settings.prepare == Prepare::Always;
+        Self {
+            may_create_secrets: service || class == Class::Database || all,
+            requirements: class == Class::Service || all,
+            wait: (service || class == Class::Database || all) && settings.wait_timeout != WaitTimeout::Off,
+            migrate: service,
+        }
+    }
+}
+
+fn installed(settings: &Settings, world: &World) -> Airflow {
+    let found =
+        world.airflow.as_ref().map(|(version, path)| Airflow { version: *version, source: Source::File(path.clone()) });
+    let said = settings
+        .airflow_version
+        .map(|version| Airflow { version, source: Source::Variable(crate::settings::variable("airflow_version")) });
+    said.or(found).unwrap_or(Airflow { version: Version::NEWEST_KNOWN, source: Source::Default })
+}
+
+fn command(job: &Job, world: &World, version: Version) -> Result<Command, Error> {
+    let Job::Command { words, raw } = job else {
+        return Ok(Command { class: Class::Setup, words: vec!["setup".into()], note: None, said_webserver: false });
+    };
+    match commands::look_up(words, *raw, world.first_word_on_path, version) {
+        Lookup::Found(command) => Ok(command),
+        Lookup::Unknown { word, nearest } => {
+            let path = world.environment.os("PATH").unwrap_or_default().to_string_lossy().into_owned();
+            Err(Error::CommandNotFound { word, path, nearest })
+        }
+    }
+}
+
+/// Whether a missing secret may be made: where it will be kept as long as what it protects.
+fn creation(needs: Needs, settings: &Settings, world: &World, home: &Path, database: &Server) -> Creation {
+    if !needs.may_create_secrets {
+        return Creation::UseOnly;
+    }
+    let kept = |path: &Path| mounts::persistence(&world.mountinfo, path);
+    let keys = kept(&settings.key_dir);
+    if keys == Persistence::Persistent || settings.ephemeral_key {
+        return Creation::Allowed;
+    }
+    // A database in the container's own layer ends with the key that encrypts it.
+    if let Server::None { file } = database {
+        let file = file.clone().unwrap_or_else(|| home.join("airflow.db"));
+        if !matches!(keys, Persistence::ReadOnly(_))
+            && !matches!(kept(&file), Persistence::Persistent | Persistence::AnonymousVolume(_))
+        {
+            return Creation::Allowed;
+        }
+    }
+    Creation::Refused(keys.to_string())
+}
+
+fn secret_steps(evidence: &Evidence<'_>, warnings: &mut Vec<String>) -> Result<Vec<SecretStep>, Error> {
+    let mut steps: Vec<SecretStep> = Vec::new();
+    for kind in SecretKind::of(evidence.version) {
+        let Some(option) = kind.option(evidence.version) else { continue };
+        let fernet = steps.first().map(|step| &step.decision);
+        let decision = secrets::decide(kind, evidence, fernet, warnings)?;
+        steps.push(SecretStep { kind, option, decision });
+    }
+    Ok(steps)
+}
+
+fn changes(environment: &Environment, home: &Path, connections: &Connections, secrets: &[SecretStep]) -> Vec<Change> {
+    let mut changes = Vec::new();
+    if !environment.is_set("AIRFLOW_HOME") {
+        let value = Value::Text(home.display().to_string());
+        changes.push(Change { name: "AIRFLOW_HOME".to_owned(), value, source: Source::Default });
+    }
+    changes.extend(connections.changes.iter().cloned());
+    for step in secrets {
+        let source = match &step.decision {
+            Decision::Leave(_) | Decision::Without => continue,
+            Decision::Use { source, .. } => source.clone(),
+            Decision::Generate(path) => Source::File(path.clone()),
+            Decision::Derive => Source::Derived("the Fernet key".to_owned()),
+        };
+        changes.push(Change { name: step.option.variable(), value: Value::Secret(step.kind), source });
+    }
+    // Every other variable that we manage and that is set to nothing.
+    for option in AirflowOption::MANAGED {
+        let name = option.variable();
+        if environment.has(&name) && !environment.is_set(&name) && changes.iter().all(|change| change.name != name) {
+            changes.push(Change { source: Source::Variable(name.clone()), name, value: Value::Unset });
+        }
+    }
+    changes
+}
+
+fn requirements(settings: &Settings, world: &World) -> RequirementsStep {
+    let file = settings.requirements.clone();
+    // A virtual environment has no user site.
+    let user = if world.in_virtual_environment { None } else { Some("--user".into()) };
+    let words = ["pip".into(), "install".into()].into_iter().chain(user).chain(["-r".into(), file.clone().into()]);
+    RequirementsStep { words: words.collect(), file }
+}
+
+fn wait(needs: Needs, settings: &Settings, connections: &Connections) -> WaitStep {
+    let mut step = WaitStep { services: Vec::new(), timeout: settings.wait_timeout, skipped: Vec::new() };
+    if !needs.wait {
+        return step;
+    }
+    let servers = std::iter::once(("database", &connections.database))
+        .chain(connections.broker.iter().map(|broker| ("broker", broker)));
+    for (role, server) in servers {
+        match server {
+            Server::Listens { endpoints, source } => {
+                step.services.push(Service { role, endpoints: endpoints.clone(), source: source.clone() });
+            }
+            Server::LeftToAirflow(source) => {
+                step.skipped.push(format!("not waiting for the {role}: its URL is left to Airflow by {source}"));
+            }
+            Server::None { .. } => {}
+        }
+    }
+    step
+}
+
+fn migrate(needs: Needs, settings: &Settings, database: &Server, command: &Command, version: Version) -> MigrateStep {
+    if !needs.migrate {
+        return MigrateStep::Nothing;
+    }
+    let name = command.words.get(1).map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    let migrates = match settings.migrate {
+        Choice::Yes => true,
+        Choice::No => false,
+        // Without a lock of Airflow's own only one role may migrate; a database in this container has nobody else.
+        Choice::Auto => {
+            version.locks_migration()
+                || command.class == Class::Setup
+                || name == "webserver"
+                || matches!(database, Server::None { .. })
+        }
+    };
+    if migrates {
+        return MigrateStep::Run(airflow(version.migrate_command()));
+    }
+    let seconds = match settings.wait_timeout {
+        WaitTimeout::After(time) => time.as_secs(),
+        WaitTimeout::Forever => u64::from(u32::MAX),
+        WaitTimeout::Off => 0,
+    };
+    let check = airflow(&version.schema_check(seconds));
+    MigrateStep::WaitForSchema { check, timeout: settings.wait_timeout, command: name }
+}
+
+fn launch(command: &Command, settings: &Settings, connections: &Connections, version: Version) -> LaunchStep {
+    if command.class == Class::Setup {
+        return LaunchStep::End;
+    }
+    let with_scheduler = match settings.web_scheduler {
+        Choice::Auto => command.said_webserver && connections.executor.is_local(),
+        Choice::Yes => command.said_webserver,
+        Choice::No => false,
+    };
+    if !with_scheduler || command.class != Class::Service {
+        return LaunchStep::Exec(command.words.clone());
+    }
+    let others = version.beside_web().iter().map(|name| airflow(&[name]));
+    LaunchStep::Supervise(std::iter::once(command.words.clone()).chain(others).collect())
+}
+
+fn airflow<W: AsRef<str>>(words: &[W]) -> Vec<OsString> {
+    std::iter::once("airflow").chain(words.iter().map(AsRef::as_ref)).map(OsString::from).collect()
+}

@@ -1,0 +1,344 @@
+//! The secrets that Airflow must not lose: which there are, where each one comes from, and what to do when there is none.
+//!
+//! Decides only. What is on the volume was read before, what has to be made is made after (`system/store`).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use hkdf::Hkdf;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::airflow_version::{AirflowOption, Version};
+use crate::error::Error;
+use crate::fernet_keys::FernetKeys;
+use crate::settings::Environment;
+use crate::source::{Source, mode};
+
+/// A secret that all containers of a deployment must share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SecretKind {
+    /// Encrypts connections and variables in the metadata database.
+    Fernet,
+    /// Signs the tokens of tasks and API clients (Airflow 3).
+    Jwt,
+    /// Signs sessions and the requests for task logs.
+    Web,
+}
+
+impl SecretKind {
+    /// The secrets that this Airflow reads, in the order in which they are settled (the Fernet key first: others may
+    /// be derived from it).
+    pub(crate) fn of(version: Version) -> impl Iterator<Item = Self> {
+        [Self::Fernet, Self::Web, Self::Jwt].into_iter().filter(move |kind| kind.option(version).is_some())
+    }
+
+    /// The option under which this Airflow reads it, if it does.
+    pub(crate) fn option(self, version: Version) -> Option<AirflowOption> {
+        match self {
+            Self::Fernet => Some(AirflowOption::FERNET_KEY),
+            Self::Jwt => version.has_jwt_secret().then_some(AirflowOption::JWT_SECRET),
+            Self::Web => Some(version.web_secret()),
+        }
+    }
+
+    /// Its file in the key folder.
+    pub(crate) fn file_name(self) -> &'static str {
+        match self {
+            Self::Fernet => "fernet.key",
+            Self::Jwt => "jwt_secret.key",
+            Self::Web => "web_secret.key",
+        }
+    }
+
+    /// Our own variables for it, besides Airflow's.
+    fn aliases(self) -> &'static [&'static str] {
+        match self {
+            Self::Fernet => &["FERNET_KEY"],
+            Self::Jwt | Self::Web => &[],
+        }
+    }
+
+    /// Values that were published as defaults and protect nothing (1.10.9 writes `temporary_key`).
+    fn is_known_default(self, text: &str) -> bool {
+        self == Self::Web && matches!(text, "temporary_key" | "this is the secret key")
+    }
+
+    /// Separates the derived secrets from each other and from the Fernet key (HKDF's `info`).
+    fn derivation_label(self) -> &'static [u8] {
+        match self {
+            Self::Fernet => b"",
+            Self::Jwt => b"airflow-entrypoint jwt secret 1",
+            Self::Web => b"airflow-entrypoint web secret 1",
+        }
+    }
+}
+
+impl fmt::Display for SecretKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Fernet => "Fernet key",
+            Self::Jwt => "JWT secret",
+            Self::Web => "web secret",
+        })
+    }
+}
+
+/// A secret's value. Both `Debug` and `Display` show its fingerprint.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Secret {
+    /// One or more Fernet keys.
+    Fernet(FernetKeys),
+    /// Any other secret, as the text that Airflow gets.
+    Text(Zeroizing<String>),
+}
+
+impl Secret {
+    /// Reads the text of a source. The error says what is wrong with it, never what it is.
+    pub(crate) fn parse(kind: SecretKind, text: &[u8]) -> Result<Self, String> {
+        if kind == SecretKind::Fernet {
+            return FernetKeys::parse(text).map(Self::Fernet).map_err(|problem| problem.to_string());
+        }
+        let text = str::from_utf8(text).map_err(|_| "expected UTF-8 text".to_owned())?.trim();
+        if text.is_empty() {
+            return Err("expected a secret, found nothing".to_owned());
+        }
+        Ok(Self::Text(Zeroizing::new(text.to_owned())))
+    }
+
+    /// The secret of this kind that follows from a Fernet key list: HKDF-SHA256 over its oldest key.
+    pub(crate) fn derive(kind: SecretKind, keys: &FernetKeys) -> Result<Self, Error> {
+        let mut bytes = Zeroizing::new([0; 64]);
+        Hkdf::<Sha256>::new(None, keys.oldest())
+            .expand(kind.derivation_label(), &mut *bytes)
+            .map_err(|problem| Error::Bug { what: problem.to_string() })?;
+        let text = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, *bytes);
+        Ok(Self::Text(Zeroizing::new(text)))
+    }
+
+    /// The value itself: for Airflow and for the key file, never for people.
+    pub(crate) fn reveal(&self) -> Zeroizing<String> {
+        match self {
+            Self::Fernet(keys) => keys.canonical(),
+            Self::Text(text) => text.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fernet(keys) => formatter.write_str(&keys.fingerprints()),
+            Self::Text(text) => formatter.write_str(&fingerprint(text.as_bytes())),
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Secret({self})")
+    }
+}
+
+/// The name of a secret that may be shown: the first 8 hex digits of SHA-256 over its bytes.
+pub(crate) fn fingerprint(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the key folder holds for one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// No such file.
+    Absent,
+    /// The file, with the secret that it holds or what is wrong with it.
+    Present {
+        /// The parsed content.
+        content: Result<Secret, String>,
+        /// Size, owner, mode and time, for the message about a damaged file.
+        facts: String,
+    },
+    /// A file that we may not read: the cause, with owner, mode and who we are.
+    Unreadable(String),
+}
+
+/// Whether and where this start may create a secret that is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Creation {
+    /// In the key folder.
+    Allowed,
+    /// The key folder would not keep it; why.
+    Refused(String),
+    /// This command uses secrets and makes none.
+    UseOnly,
+}
+
+/// What is to be done about one secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// It follows from the Fernet key.
+    Derive,
+    /// Create it, once, in this file; whoever loses the race uses the winner's.
+    Generate(PathBuf),
+    /// Airflow gets it from there itself.
+    Leave(Source),
+    /// Hand this on.
+    Use { secret: Secret, source: Source },
+    /// There is none, and this command makes none.
+    Without,
+}
+
+/// All that a decision about secrets rests on.
+pub(crate) struct Evidence<'a> {
+    /// The environment as it was given.
+    pub environment: &'a Environment,
+    /// What the key folder holds, by kind.
+    pub stored: &'a dyn Fn(SecretKind) -> Stored,
+    /// The value of an option in the user's own `airflow.cfg`, with its source.
+    pub configured: &'a dyn Fn(AirflowOption) -> Option<(String, Source)>,
+    /// The key folder.
+    pub key_dir: &'a Path,
+    /// Whether a missing one may be created.
+    pub creation: &'a Creation,
+    /// Whose option names count.
+    pub version: Version,
+}
+
+/// Decides for one secret: the first source that is set wins, a source that cannot be used is an error and never a reason to
+/// take the next one. Warnings are added to `warnings`.
+pub(crate) fn decide(
+    kind: SecretKind,
+    evidence: &Evidence<'_>,
+    fernet: Option<&Decision>,
+    warnings: &mut Vec<String>,
+) -> Result<Decision, Error> {
+    let path = evidence.key_dir.join(kind.file_name());
+    let stored = (evidence.stored)(kind);
+    let values = values(kind, evidence, warnings)?;
+    match (values.first(), left_to_airflow(kind, evidence)) {
+        // A plain variable hides a `_CMD` from Airflow, so none may be made of an alias.
+        (first, Some(source)) if first.is_none_or(|value| value.alias) => return Ok(Decision::Leave(source)),
+        (Some(first), _) => {
+            let (secret, source) = (parse(kind, first.text, &first.source)?, first.source.clone());
+            warn_of_others(kind, &secret, &values, warnings);
+            return Ok(Decision::Use { secret: beside_stored(secret, &source, stored, &path, warnings), source });
+        }
+        (None, _) => {}
+    }
+    match stored {
+        Stored::Present { content: Ok(secret), .. } => return Ok(Decision::Use { secret, source: Source::File(path) }),
+        Stored::Present { content: Err(problem), facts } => {
+            return Err(Error::DamagedSecret { kind, path, problem, facts });
+        }
+        Stored::Unreadable(cause) => return Err(Error::Unreadable { what: kind.to_string(), path, cause }),
+        Stored::Absent => {}
+    }
+    if let Some((text, source)) = kind.option(evidence.version).and_then(evidence.configured) {
+        // A reference to a variable is not a value; without that variable it means nothing.
+        if !text.contains('$') && !text.contains('{') && !kind.is_known_default(&text) {
+            let secret = parse(kind, &text, &source)?;
+            return Ok(Decision::Use { secret, source });
+        }
+    }
+    let derivable =
+        kind != SecretKind::Fernet && matches!(fernet, Some(Decision::Use { secret: Secret::Fernet(_), .. }));
+    match evidence.creation {
+        Creation::Allowed => Ok(Decision::Generate(path)),
+        _ if derivable => Ok(Decision::Derive),
+        Creation::UseOnly => Ok(Decision::Without),
+        // Airflow makes up a web secret per process; that works until a second process has to agree.
+        Creation::Refused(_) if kind == SecretKind::Web => Ok(Decision::Without),
+        Creation::Refused(why) => {
+            Err(Error::NoPlaceForSecret { kind, dir: evidence.key_dir.to_owned(), why: why.clone() })
+        }
+    }
+}
+
+/// A variable that is set and not empty.
+struct Value<'a> {
+    source: Source,
+    text: &'a str,
+    /// Ours, not Airflow's own.
+    alias: bool,
+}
+
+/// The values in the environment: Airflow's own variable, its names on other lines, then the aliases.
+fn values<'a>(kind: SecretKind, evidence: &Evidence<'a>, warnings: &mut Vec<String>) -> Result<Vec<Value<'a>>, Error> {
+    let airflow = kind.option(evidence.version).into_iter().flat_map(AirflowOption::with_other_names);
+    let names = airflow
+        .map(|option| (option.variable(), false))
+        .chain(kind.aliases().iter().map(|&alias| (alias.to_owned(), true)));
+    let mut values = Vec::new();
+    for (name, alias) in names {
+        let Some(text) = evidence.environment.text(&name)? else { continue };
+        let source = Source::Variable(name);
+        if kind.is_known_default(text) {
+            warnings.push(format!("{source} holds a published default, which protects nothing; it is not used"));
+        } else {
+            values.push(Value { source, text, alias });
+        }
+    }
+    Ok(values)
+}
+
+/// A variable that nobody reads is worth a word, but no reason to stop.
+fn warn_of_others(kind: SecretKind, secret: &Secret, values: &[Value<'_>], warnings: &mut Vec<String>) {
+    let Some((used, others)) = values.split_first() else { return };
+    for other in others {
+        let (used, ignored) = (&used.source, &other.source);
+        match Secret::parse(kind, other.text.as_bytes()) {
+            Ok(second) if second == *secret => {}
+            Ok(second) => warnings.push(format!(
+                "{used} (fingerprint {secret}) and {ignored} (fingerprint {second}) hold different values; {used} is used"
+            )),
+            Err(_) => warnings.push(format!("{ignored} does not hold a {kind}; {used} is used")),
+        }
+    }
+}
+
+/// Whether Airflow is told to fetch the value itself (`..._CMD`, `..._SECRET`). To export one would hide that from it.
+fn left_to_airflow(kind: SecretKind, evidence: &Evidence<'_>) -> Option<Source> {
+    let option = kind.option(evidence.version)?;
+    option.left_to_airflow(evidence.environment).or_else(|| {
+        ["_cmd", "_secret"]
+            .into_iter()
+            .find_map(|suffix| (evidence.configured)(option.with_suffix(suffix)).map(|(_, source)| source))
+    })
+}
+
+fn parse(kind: SecretKind, text: &str, source: &Source) -> Result<Secret, Error> {
+    Secret::parse(kind, text.as_bytes()).map_err(|problem| Error::InvalidSecret {
+        kind,
+        source_of_it: source.clone(),
+        problem,
+    })
+}
+
+/// A given Fernet key that is not on the volume: what the volume's key encrypted must stay readable, so both go to Airflow,
+/// the given one first.
+fn beside_stored(secret: Secret, source: &Source, stored: Stored, path: &Path, warnings: &mut Vec<String>) -> Secret {
+    match (&secret, stored) {
+        (Secret::Fernet(given), Stored::Present { content: Ok(Secret::Fernet(kept)), .. }) if !given.hold(&kept) => {
+            warnings.push(format!(
+                "{source} (fingerprint {}) and `{}` (fingerprint {}) hold different Fernet keys; both are handed to Airflow, {source} first",
+                given.fingerprints(),
+                path.display(),
+                kept.fingerprints(),
+            ));
+            Secret::Fernet(given.followed_by(&kept))
+        }
+        (Secret::Fernet(_), Stored::Present { content: Err(problem), .. } | Stored::Unreadable(problem)) => {
+            warnings.push(format!("{source} is used; `{}` could not be: {problem}", path.display()));
+            secret
+        }
+        _ => secret,
+    }
+}
+
+/// What is known of a key file, for a message about it.
+pub(crate) fn facts(size: u64, uid: u32, gid: u32, permissions: u32, modified: &str) -> String {
+    format!("{size} bytes, owner {uid}:{gid}, mode {}, modified {modified}", mode(permissions))
+}
+
+#[cfg(test)]
+#[path = "secrets_tests.rs"]
+mod tests;

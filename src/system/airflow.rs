@@ -1,0 +1,93 @@
+//! Steps that are commands of others: pip for the requirements, Airflow's own for the schema.
+
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use super::process::{Ended, Output, ending, exit, run};
+use super::signals::{Event, Signals, interrupted};
+use crate::error::Error;
+use crate::explain::Words;
+use crate::log;
+use crate::plan::{MigrateStep, RequirementsStep};
+use crate::settings::{Environment, WaitTimeout};
+
+/// The pause between two looks at a schema that is not there yet.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Installs Python packages.
+pub(crate) fn install(
+    step: Option<&RequirementsStep>,
+    environment: &Environment,
+    signals: &Signals,
+) -> Result<(), Error> {
+    let Some(step) = step else { return Ok(()) };
+    log::info(step);
+    must_succeed("install the requirements", &step.words, environment, signals)
+}
+
+/// Migrates the database, or waits until somebody has.
+pub(crate) fn migrate(step: &MigrateStep, environment: &Environment, signals: &Signals) -> Result<(), Error> {
+    match step {
+        MigrateStep::Nothing => Ok(()),
+        MigrateStep::Run(words) => {
+            log::info(step);
+            must_succeed("migrate the database", words, environment, signals)
+        }
+        MigrateStep::WaitForSchema { check, timeout, command } => {
+            log::info(step);
+            wait_for_schema(check, *timeout, command, environment, signals)
+        }
+    }
+}
+
+fn wait_for_schema(
+    check: &[OsString],
+    timeout: WaitTimeout,
+    command: &str,
+    environment: &Environment,
+    signals: &Signals,
+) -> Result<(), Error> {
+    const STEP: &str = "waiting for the schema";
+    let started = Instant::now();
+    let deadline = match timeout {
+        WaitTimeout::After(time) => Some(started + time),
+        WaitTimeout::Forever => None,
+        WaitTimeout::Off => return Ok(()),
+    };
+    loop {
+        let Ended { status, stop } = run(check, environment, signals, Output::Hidden)?;
+        if let Some(signal) = stop {
+            return Err(interrupted(signal, STEP));
+        }
+        if status.success() {
+            return Ok(());
+        }
+        if deadline.is_some_and(|deadline| Instant::now() + PAUSE > deadline) {
+            let time = format!("{:.1} s", started.elapsed().as_secs_f64());
+            return Err(Error::SchemaNotReady { command: command.to_owned(), time });
+        }
+        if let Event::Stop(signal) = signals.next(Some(Instant::now() + PAUSE), None) {
+            return Err(interrupted(signal, STEP));
+        }
+    }
+}
+
+fn must_succeed(
+    step: &'static str,
+    words: &[OsString],
+    environment: &Environment,
+    signals: &Signals,
+) -> Result<(), Error> {
+    signals.check(step)?;
+    let Ended { status, stop } = run(words, environment, signals, Output::Shown)?;
+    match stop {
+        Some(signal) => Err(interrupted(signal, step)),
+        None if status.success() => Ok(()),
+        None => Err(Error::StepFailed {
+            step,
+            command: Words(words).to_string().replace('`', ""),
+            ending: ending(status),
+            status: exit(status).status(),
+        }),
+    }
+}

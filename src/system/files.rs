@@ -1,0 +1,90 @@
+//! Writing `airflow.cfg`: staged beside it, compared, renamed over it. The same input gives the same bytes and leaves the file alone.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::geteuid;
+
+use super::staged::Staged;
+use super::{cause, is_denied};
+use crate::error::Error;
+use crate::log;
+use crate::plan::ConfigStep;
+use crate::settings::Environment;
+use crate::template;
+
+/// Where the file was written, when not where Airflow looks by itself.
+pub(crate) type Elsewhere = Option<PathBuf>;
+
+/// Renders and writes the file, or leaves the user's own alone.
+pub(crate) fn write_config(step: &ConfigStep, environment: &Environment) -> Result<Elsewhere, Error> {
+    let ConfigStep::Write { path, template, template_source } = step else {
+        log::info(step);
+        return Ok(None);
+    };
+    let text = template::render(template, &|name| environment.lookup(name))
+        .map_err(|problem| Error::Template { template: template_source.clone(), problem })?;
+    let text = [crate::user_config::MARK, " at each start; changes here are lost.\n", &text].concat();
+    if fs::read(path).is_ok_and(|present| present == text.as_bytes()) {
+        return Ok(None);
+    }
+    log::info(step);
+    let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| replace(path, &text));
+    match written {
+        Ok(()) => Ok(None),
+        Err(error) if is_read_only(&error) => {
+            let elsewhere = runtime_folder().and_then(|folder| {
+                let elsewhere = folder.join("airflow.cfg");
+                replace(&elsewhere, &text).map(|()| elsewhere)
+            });
+            let elsewhere = elsewhere.map_err(|second| failed(path, &second))?;
+            log::warning(format_args!(
+                "`{}` cannot be written ({}); it is in `{}`, and `AIRFLOW_CONFIG` names that",
+                path.display(),
+                cause(&error),
+                elsewhere.display()
+            ));
+            Ok(Some(elsewhere))
+        }
+        Err(error) => Err(failed(path, &error)),
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> Error {
+    let (path, what) = (path.to_owned(), "the configuration".to_owned());
+    Error::CannotWrite { what, path, cause: cause(error), denied: is_denied(error) }
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    is_denied(error) || error.kind() == io::ErrorKind::ReadOnlyFilesystem
+}
+
+/// Puts a new text in the place of the old one, whole or not at all.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let staged = Staged::write(path, text.as_bytes(), 0o600)?;
+    match fs::rename(staged.path(), path) {
+        // The file itself is a mount: it cannot be replaced, only written to.
+        Err(error) if matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices) => {
+            fs::write(path, text)
+        }
+        done => done,
+    }
+}
+
+/// A folder of ours that can be written to when the home cannot.
+fn runtime_folder() -> io::Result<PathBuf> {
+    let folder = std::env::temp_dir().join(format!("airflow-entrypoint-{}", geteuid()));
+    match fs::DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Anybody may have made it first: it must be a folder of ours.
+            let metadata = fs::symlink_metadata(&folder)?;
+            if metadata.is_dir() && metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o077 == 0 {
+                return Ok(folder);
+            }
+            Err(error)
+        }
+        done => done.map(|()| folder),
+    }
+}

@@ -1,0 +1,26 @@
+//! The edge: the one place that touches files, environment, processes and the network. Everything above it is pure.
+#![expect(clippy::disallowed_methods, reason = "this is where the effects live")]
+
+pub(crate) mod airflow;
+pub(crate) mod files;
+pub(crate) mod process;
+pub(crate) mod services;
+pub(crate) mod signals;
+mod staged;
+pub(crate) mod store;
+pub(crate) mod world;
+
+use std::io;
+
+/// The cause of a failed system call, in lower case and without the number.
+fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// Whether it failed because of who we are.
+fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}

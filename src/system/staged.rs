@@ -1,0 +1,50 @@
+//! A file written beside its final place, through to the disk, before it gets its name.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The staged file; removed when it has served.
+pub(super) struct Staged(PathBuf);
+
+impl Staged {
+    /// Writes the bytes to a new file beside `path`.
+    pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // Containers share process numbers: a name that is taken is somebody else's.
+        for attempt in 0..1000 {
+            let staged = path.with_file_name(format!(".{name}.{}.{attempt}", std::process::id()));
+            match write_new(&staged, bytes, mode) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                done => return done.map(|()| Self(staged)),
+            }
+        }
+        Err(io::Error::other("too many files of unfinished starts"))
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Gone already when it was renamed.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Writes a file that must not exist yet. What is not whole is removed again.
+pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    let written = file
+        .set_permissions(Permissions::from_mode(mode))
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written
+}

@@ -1,0 +1,256 @@
+//! Looking at the world before anything is decided. Nothing here changes anything.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::unistd::{AccessFlags, access, getegid, geteuid};
+
+use super::cause;
+use crate::airflow_version::{Version, interpreter, version_in_source};
+use crate::cli::Job;
+use crate::error::Error;
+use crate::secrets::{Secret, SecretKind, Stored, facts};
+use crate::settings::{Environment, SETTINGS_FILE, SETTINGS_FILE_VARIABLE, Settings, SettingsFile};
+use crate::source::mode;
+
+/// No file that we read is larger than this, but for a mistake.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// What we were given and where we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct World {
+    /// The installed Airflow and the file that says its version.
+    pub airflow: Option<(Version, PathBuf)>,
+    pub environment: Environment,
+    /// Whether the first word of the command is a program on `PATH`.
+    pub first_word_on_path: bool,
+    /// Whether `airflow` belongs to a virtual environment.
+    pub in_virtual_environment: bool,
+    /// `/proc/self/mountinfo`.
+    pub mountinfo: String,
+    pub settings_file: Option<SettingsFile>,
+}
+
+/// The files that the settings point to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Files {
+    /// The text of `airflow.cfg`, if it is there.
+    pub config: Option<String>,
+    pub config_path: PathBuf,
+    /// Whether there are requirements to install.
+    pub requirements: bool,
+    /// The user's own template.
+    pub template: Option<(PathBuf, String)>,
+    stored: Vec<(SecretKind, Stored)>,
+}
+
+/// The arguments behind our own name.
+pub(crate) fn arguments() -> Vec<OsString> {
+    std::env::args_os().skip(1).collect()
+}
+
+impl World {
+    /// Looks at the environment, the settings file, the installed Airflow and the mounts.
+    pub(crate) fn look(job: &Job) -> Result<Self, Error> {
+        let environment = Environment::new(std::env::vars_os());
+        let path: Vec<PathBuf> =
+            environment.os("PATH").map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
+        let first_word = match job {
+            Job::Command { words, .. } => words.first(),
+            _ => None,
+        };
+        let program = on_path(&path, "airflow");
+        let prefixes = program.as_deref().map(prefixes).unwrap_or_default();
+        Ok(Self {
+            airflow: installed(&prefixes, &environment),
+            first_word_on_path: first_word.is_some_and(|word| on_path(&path, word).is_some()),
+            in_virtual_environment: prefixes.iter().any(|prefix| prefix.join("pyvenv.cfg").is_file()),
+            mountinfo: fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
+            settings_file: settings_file(&environment)?,
+            environment,
+        })
+    }
+}
+
+impl Files {
+    /// Looks at what the settings point to.
+    pub(crate) fn look(settings: &Settings, world: &World) -> Result<Self, Error> {
+        let environment = &world.environment;
+        let home =
+            environment.os("AIRFLOW_HOME").map_or_else(|| Path::new(crate::plan::AIRFLOW_HOME).into(), PathBuf::from);
+        let config_path = environment.os("AIRFLOW_CONFIG").map_or_else(|| home.join("airflow.cfg"), PathBuf::from);
+        let template =
+            settings.template.as_ref().map(|path| Ok((path.clone(), text(path, "template")?.unwrap_or_default())));
+        Ok(Self {
+            config: text(&config_path, "configuration")?,
+            config_path,
+            requirements: settings.requirements.is_file(),
+            template: template.transpose()?,
+            stored: [SecretKind::Fernet, SecretKind::Jwt, SecretKind::Web]
+                .into_iter()
+                .map(|kind| (kind, stored(kind, &settings.key_dir.join(kind.file_name()))))
+                .collect(),
+        })
+    }
+
+    /// What the key folder holds for a kind.
+    pub(crate) fn stored(&self, kind: SecretKind) -> Stored {
+        self.stored.iter().find(|(stored, _)| *stored == kind).map_or(Stored::Absent, |(_, stored)| stored.clone())
+    }
+}
+
+/// Reads the file of a secret.
+pub(crate) fn stored(kind: SecretKind, path: &Path) -> Stored {
+    match read(path) {
+        Ok((bytes, metadata)) => {
+            let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
+            let facts = facts(metadata.len(), metadata.uid(), metadata.gid(), metadata.mode(), &timestamp(modified));
+            Stored::Present { content: Secret::parse(kind, &bytes), facts }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Stored::Absent,
+        Err(error) => Stored::Unreadable(unreadable(path, &error)),
+    }
+}
+
+/// The text of a file that need not be there.
+fn text(path: &Path, what: &str) -> Result<Option<String>, Error> {
+    match read(path) {
+        Ok((bytes, _)) => String::from_utf8(bytes).map(Some).map_err(|_| Error::Unreadable {
+            what: what.to_owned(),
+            path: path.to_owned(),
+            cause: "expected UTF-8 text".to_owned(),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            Err(Error::Unreadable { what: what.to_owned(), path: path.to_owned(), cause: unreadable(path, &error) })
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<(Vec<u8>, fs::Metadata)> {
+    let file = fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory));
+    }
+    let mut bytes = Vec::with_capacity(metadata.len().min(LARGEST_FILE) as usize);
+    file.take(LARGEST_FILE).read_to_end(&mut bytes)?;
+    Ok((bytes, metadata))
+}
+
+/// Why a file cannot be read: the cause, and for a permission the owner, the mode and who we are.
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    let owner = fs::metadata(path)
+        .map(|metadata| format!("; owner {}:{}, mode {}", metadata.uid(), metadata.gid(), mode(metadata.mode())))
+        .unwrap_or_default();
+    format!("{}{owner}, and we are {}:{}", cause(error), geteuid(), getegid())
+}
+
+/// A time as `2026-01-31T08:30:00Z` (days to civil date as in the algorithm of Howard Hinnant's "date").
+fn timestamp(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (days, second) = ((seconds / 86_400) as i64, seconds % 86_400);
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+fn settings_file(environment: &Environment) -> Result<Option<SettingsFile>, Error> {
+    let named = environment.os(SETTINGS_FILE_VARIABLE).map(PathBuf::from);
+    let path = named.clone().unwrap_or_else(|| SETTINGS_FILE.into());
+    match (text(&path, "settings file")?, named) {
+        (Some(text), _) => Ok(Some(SettingsFile { path, text })),
+        (None, None) => Ok(None),
+        // A named source that is not there is an error.
+        (None, Some(_)) => Err(Error::Unreadable {
+            what: format!("settings file of `{SETTINGS_FILE_VARIABLE}`"),
+            path,
+            cause: "no such file or directory".to_owned(),
+        }),
+    }
+}
+
+fn on_path(path: &[PathBuf], word: impl AsRef<Path>) -> Option<PathBuf> {
+    let word = word.as_ref();
+    if word.as_os_str().is_empty() || word.components().count() != 1 {
+        return None;
+    }
+    path.iter().map(|folder| folder.join(word)).find(|file| file.is_file() && access(file, AccessFlags::X_OK).is_ok())
+}
+
+/// The Python prefixes that the program `airflow` may belong to: that of its interpreter, that of its own folder, and that of the
+/// file that it is a link to.
+fn prefixes(program: &Path) -> Vec<PathBuf> {
+    let mut start = Vec::with_capacity(512);
+    // The interpreter stands in the first lines; a program that cannot be read still has a folder.
+    let _ = fs::File::open(program).map(|file| file.take(512).read_to_end(&mut start));
+    let start = String::from_utf8_lossy(&start);
+    let programs = [interpreter(&start).map(PathBuf::from), Some(program.to_owned()), fs::canonicalize(program).ok()];
+    let mut prefixes: Vec<PathBuf> = Vec::new();
+    for prefix in programs.iter().flatten().filter_map(|program| program.parent()?.parent()) {
+        if !prefixes.iter().any(|known| known == prefix) {
+            prefixes.push(prefix.to_owned());
+        }
+    }
+    prefixes
+}
+
+/// The version of the Airflow that the program belongs to.
+fn installed(prefixes: &[PathBuf], environment: &Environment) -> Option<(Version, PathBuf)> {
+    let on_python_path = environment.os("PYTHONPATH").map(|path| std::env::split_paths(path).collect::<Vec<_>>());
+    let in_prefixes = prefixes.iter().flat_map(|prefix| {
+        let libraries = fs::read_dir(prefix.join("lib")).into_iter().flatten().flatten().map(|entry| entry.path());
+        let pythons =
+            libraries.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3")));
+        pythons.flat_map(|python| ["site-packages", "dist-packages"].map(|name| python.join(name)))
+    });
+    on_python_path.into_iter().flatten().chain(in_prefixes).find_map(|site| {
+        ["airflow/__init__.py", "airflow/version.py"]
+            .iter()
+            .find_map(|name| {
+                let path = site.join(name);
+                let (bytes, _) = read(&path).ok()?;
+                version_in_source(&String::from_utf8_lossy(&bytes)).map(|version| (version, path))
+            })
+            .or_else(|| from_metadata(&site))
+    })
+}
+
+/// The version in the name of the installed metadata, for packages without their sources. The package `apache-airflow-core` is
+/// the one that ships the command on 3.x.
+fn from_metadata(site: &Path) -> Option<(Version, PathBuf)> {
+    fs::read_dir(site).ok()?.flatten().find_map(|entry| {
+        let name = entry.file_name();
+        let name = name.to_str()?.strip_suffix(".dist-info")?;
+        let version = name.strip_prefix("apache_airflow_core-").or_else(|| name.strip_prefix("apache_airflow-"))?;
+        Some((Version::parse(version)?, entry.path()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn times_are_civil() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_798_761_599, "2026-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(timestamp(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The URLs of database and broker: built from parts, taken apart for waiting, shown without their secrets.
+//!
+//! Not the `url` crate: it refuses host lists (`h1:5432,h2:5432`), which libpq and kombu take.
+
+use std::fmt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::error::Error;
+use crate::settings::Parts;
+
+/// All but RFC 3986's unreserved characters: what SQLAlchemy and kombu decode back to the very same text. `$` is among them,
+/// since Airflow expands `$NAME` in every value it reads.
+const USERINFO: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Where a service listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// A name or address and a port.
+    Tcp { host: String, port: u16 },
+    /// A socket in the file system.
+    Unix(String),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(formatter, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(formatter, "{host}:{port}"),
+            Self::Unix(path) => formatter.write_str(path),
+        }
+    }
+}
+
+/// The metadata database's URL from `POSTGRES_*`, with the puckel image's defaults.
+pub(crate) fn postgres(parts: &Parts) -> String {
+    let default = |part: &Option<String>, default: &str| part.clone().unwrap_or_else(|| default.to_owned());
+    let mut url = format!(
+        "postgresql+psycopg2://{}:{}@{}:{}/{}",
+        encode(&default(&parts.user, "airflow")),
+        encode(&default(&parts.password, "airflow")),
+        host(&default(&parts.host, "postgres")),
+        parts.port.unwrap_or(5432),
+        default(&parts.database, "airflow"),
+    );
+    if let Some(extras) = &parts.extras {
+        let extras = extras.trim();
+        if !extras.starts_with('?') {
+            url.push('?');
+        }
+        url.push_str(extras);
+    }
+    url
+}
+
+/// The broker's URL from `REDIS_*`, with the puckel image's defaults.
+pub(crate) fn redis(parts: &Parts) -> String {
+    let scheme = parts.scheme.as_deref().unwrap_or("redis").trim_end_matches("://");
+    let userinfo = parts.password.as_deref().map(|password| format!(":{}@", encode(password))).unwrap_or_default();
+    format!(
+        "{scheme}://{userinfo}{}:{}/{}",
+        host(parts.host.as_deref().unwrap_or("redis")),
+        parts.port.unwrap_or(6379),
+        parts.database.as_deref().unwrap_or("1"),
+    )
+}
+
+/// Celery's form of the metadata database's URL: `db+` and no driver.
+pub(crate) fn result_backend(connection: &str) -> Option<String> {
+    let (scheme, rest) = connection.split_once("://")?;
+    let dialect = scheme.split('+').next()?;
+    Some(format!("db+{}://{rest}", if dialect == "postgres" { "postgresql" } else { dialect }))
+}
+
+/// Percent-encodes a user or password.
+pub(crate) fn encode(text: &str) -> String {
+    utf8_percent_encode(text, USERINFO).to_string()
+}
+
+fn host(name: &str) -> String {
+    if name.contains(':') && !name.starts_with('[') { format!("[{name}]") } else { name.to_owned() }
+}
+
+/// Where the services of this URL listen; none for a URL without a server (SQLite, SQS). Any one that answers will do.
+pub(crate) fn endpoints(url: &str) -> Result<Vec<Endpoint>, &'static str> {
+    let mut all = Vec::new();
+    // kombu takes several brokers, each with its own scheme or without one.
+    let mut scheme = None;
+    for part in url.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+        let (this, rest) = match part.split_once("://") {
+            Some((this, rest)) => (this, rest),
+            None => (scheme.ok_or("expected a scheme and `://`")?, part),
+        };
+        scheme = Some(this);
+        endpoints_of_one(this, rest, &mut all)?;
+    }
+    Ok(all)
+}
+
+fn endpoints_of_one(scheme: &str, rest: &str, all: &mut Vec<Endpoint>) -> Result<(), &'static str> {
+    let protocol = scheme.trim_start_matches("db+");
+    if protocol == "redis+socket" || protocol == "rediss+socket" {
+        let path = rest.split(['?', '#']).next().unwrap_or_default();
+        all.push(Endpoint::Unix(path.rsplit_once('@').map_or(path, |(_, path)| path).to_owned()));
+        return Ok(());
+    }
+    let dialect = protocol.split('+').next().unwrap_or_default();
+    let Some(default_port) = default_port(dialect) else {
+        return Ok(());
+    };
+    // A password may hold `/` or `?` when nobody encoded it; the last `@` before the path is what clients go by.
+    let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+    let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+    for host in hosts.split(',').filter(|host| !host.is_empty()) {
+        all.push(endpoint(host, default_port)?);
+    }
+    let query = rest.split_once('?').map_or("", |(_, query)| query);
+    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned();
+        match name {
+            "host" if value.starts_with('/') => all.push(Endpoint::Unix(format!("{value}/.s.PGSQL.{default_port}"))),
+            "host" => all.push(endpoint(&value, default_port)?),
+            "unix_socket" => all.push(Endpoint::Unix(value)),
+            _ => {}
+        }
+    }
+    if all.is_empty() {
+        all.push(Endpoint::Tcp { host: "localhost".to_owned(), port: default_port });
+    }
+    Ok(())
+}
+
+fn endpoint(text: &str, default_port: u16) -> Result<Endpoint, &'static str> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']').ok_or("expected `]` behind an IPv6 address")?;
+            (host, rest.strip_prefix(':'))
+        }
+        None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+    };
+    let port = match port {
+        None | Some("") => default_port,
+        Some(port) => port.parse().map_err(
+            |_| "expected a port from 1 to 65535 behind the host (is `@`, `:` or `/` in the password percent-encoded?)",
+        )?,
+    };
+    Ok(Endpoint::Tcp { host: host.to_owned(), port })
+}
+
+/// The port that a client takes when the URL names none; `None` where there is no server to connect to.
+fn default_port(dialect: &str) -> Option<u16> {
+    Some(match dialect {
+        "amqp" | "pyamqp" | "rpc" => 5672,
+        "amqps" => 5671,
+        "mongodb" => 27017,
+        "mssql" => 1433,
+        "mysql" | "mariadb" => 3306,
+        "oracle" => 1521,
+        "postgres" | "postgresql" => 5432,
+        "redis" | "rediss" => 6379,
+        "sentinel" => 26379,
+        _ => return None,
+    })
+}
+
+/// Checks that a URL can be waited for, and names its source when not.
+pub(crate) fn checked(url: &str, source: &crate::source::Source) -> Result<Vec<Endpoint>, Error> {
+    endpoints(url).map_err(|problem| Error::Url {
+        source_of_it: source.clone(),
+        redacted: Redacted(url).to_string(),
+        problem,
+    })
+}
+
+/// A URL as it may be shown: no password, and no value of a query parameter that may be one.
+pub(crate) struct Redacted<'a>(pub &'a str);
+
+impl fmt::Display for Redacted<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, part) in self.0.split(';').enumerate() {
+            if index > 0 {
+                formatter.write_str(";")?;
+            }
+            redact(part, formatter)?;
+        }
+        Ok(())
+    }
+}
+
+fn redact(url: &str, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    formatter.write_str(&scheme)?;
+    // Everything up to the last `@` may belong to a password that nobody encoded.
+    let rest = match rest.rsplit_once('@') {
+        Some((userinfo, rest)) => {
+            let user = userinfo.split([':', '/', '?', '#']).next().unwrap_or_default();
+            write!(formatter, "{user}{}@", if userinfo.contains(':') { ":***" } else { "" })?;
+            rest
+        }
+        None => rest,
+    };
+    let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+    formatter.write_str(path)?;
+    for (index, pair) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
+        formatter.write_str(if index == 0 { "?" } else { "&" })?;
+        match pair.split_once('=') {
+            Some((name, _)) if is_secret(name) => write!(formatter, "{name}=***")?,
+            _ => formatter.write_str(pair)?,
+        }
+    }
+    Ok(())
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["pass", "pwd", "secret", "token", "key"].iter().any(|part| name.contains(part))
+}
+
+#[cfg(test)]
+#[path = "urls_tests.rs"]
+mod tests;
