@@ -16,6 +16,9 @@ impl Display for Plan {
         for note in self.notes() {
             writeln!(f, "note: {note}")?;
         }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
         writeln!(f, "1. settle the secrets")?;
         for step in &self.secrets {
             writeln!(f, "   {step}")?;
@@ -50,7 +53,7 @@ impl Display for Plan {
 impl Plan {
     /// What is worth saying before anything happens.
     pub(crate) fn notes(&self) -> impl Iterator<Item = &String> {
-        self.command.note.iter().chain(&self.warnings).chain(&self.wait.skipped)
+        self.command.note.iter().chain(&self.wait.skipped)
     }
 }
 

@@ -21,7 +21,11 @@ pub(crate) fn warning(message: impl Display) {
 
 /// Says why the start ends here, and what to do about it.
 pub(crate) fn report(error: &Error) {
-    line("error", format_args!("{error}"));
+    match error {
+        // What was asked for is no error.
+        Error::Interrupted { .. } => info(error),
+        _ => line("error", format_args!("{error}")),
+    }
     if let Some(hint) = error.hint() {
         line("hint", format_args!("{hint}"));
     }

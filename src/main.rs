@@ -57,7 +57,8 @@ fn start() -> Result<Exit, Error> {
         return Ok(Exit::Success);
     }
 
-    plan.notes().for_each(log::warning);
+    plan.notes().for_each(log::info);
+    plan.warnings.iter().for_each(log::warning);
     let secrets = store::settle(&plan.secrets)?;
     let mut environment = plan.environment(world.environment, |kind| secrets.of(kind));
     if let Some(elsewhere) = files::write_config(&plan.config, &environment)? {

@@ -58,9 +58,12 @@ impl Signals {
 
     /// Ends the start when a signal has come. `step` says what we were doing.
     pub(crate) fn check(&self, step: &str) -> Result<(), Error> {
-        match self.next(Some(Instant::now()), None) {
-            Event::Stop(signal) => Err(interrupted(signal, step)),
-            _ => Ok(()),
+        loop {
+            match self.next(Some(Instant::now()), None) {
+                Event::Stop(signal) => return Err(interrupted(signal, step)),
+                Event::Deadline => return Ok(()),
+                Event::Child | Event::Woken => {}
+            }
         }
     }
 
