@@ -76,10 +76,10 @@ impl Version {
     }
 
     /// The command that succeeds once the schema is there. 1.10 has none made for it; one that reads a table serves (its
-    /// migrations are one transaction).
+    /// migrations are one transaction), and this one is spelt the same in all of 1.10.
     pub(crate) fn schema_check(self, seconds: u64) -> Vec<String> {
         match self.line() {
-            Line::V1 => vec!["pool".to_owned(), "-l".to_owned()],
+            Line::V1 => vec!["connections".to_owned(), "--list".to_owned()],
             _ => ["db", "check-migrations", "-t"].into_iter().map(str::to_owned).chain([seconds.to_string()]).collect(),
         }
     }
