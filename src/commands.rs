@@ -130,23 +130,27 @@ pub(crate) fn look_up(words: &[OsString], raw: bool, on_path: bool, version: Ver
         // The puckel image's CMD.
         return Lookup::Found(airflow(&["webserver".into()], version));
     };
-    let name = first.to_str().unwrap_or_default();
+    // A name that is not text is no command of Airflow.
+    let lossy = first.to_string_lossy();
+    let name = lossy.as_ref();
     let as_program =
         || Lookup::Found(Command { class: Class::Other, words: words.to_vec(), note: None, said_webserver: false });
+    let unknown = |nearest| Lookup::Unknown { word: first.to_string_lossy().into_owned(), nearest };
+    let is_program = on_path || name.contains('/');
     if raw {
-        return as_program();
+        return if is_program { as_program() } else { unknown(None) };
     }
     match name {
         "airflow" => Lookup::Found(airflow(&words[1..], version)),
         _ if CURRENT.contains(&name) => Lookup::Found(airflow(words, version)),
         // `test`, `clear`, `run`: old commands of Airflow that may also be programs.
-        _ if on_path || name.contains('/') || name.is_empty() => as_program(),
+        _ if is_program => as_program(),
         _ if new_name(&[name]).is_some() => Lookup::Found(airflow(words, version)),
         _ if name.starts_with('-') => Lookup::Found(airflow(words, version)),
-        _ => Lookup::Unknown {
-            word: first.to_string_lossy().into_owned(),
-            nearest: nearest(name, CURRENT.iter().chain(OLD_AND_NEW.iter().map(|(old, _)| old)).map(|&s| s.to_owned())),
-        },
+        _ => unknown(nearest(
+            name,
+            CURRENT.iter().chain(OLD_AND_NEW.iter().map(|(old, _)| old)).map(|&known| known.to_owned()),
+        )),
     }
 }
 

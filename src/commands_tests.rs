@@ -93,9 +93,11 @@ fn an_unknown_word_has_a_nearest_one() {
 
 #[test]
 fn raw_commands_are_not_airflows() {
-    let lookup = look_up(&words("webserver -p 1"), true, false, Version::parse(V2).unwrap());
+    let lookup = look_up(&words("webserver -p 1"), true, true, Version::parse(V2).unwrap());
     let command = Command { class: Class::Other, words: words("webserver -p 1"), note: None, said_webserver: false };
     assert_eq!(lookup, Lookup::Found(command));
+    let lookup = look_up(&words("webserver"), true, false, Version::parse(V2).unwrap());
+    assert_eq!(lookup, Lookup::Unknown { word: "webserver".to_owned(), nearest: None });
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::airflow_version::{AirflowOption, Line, Version};
 use crate::cli::Job;
 use crate::commands::{self, Class, Command, Lookup};
 use crate::connections::{self, Connections, Said, Server};
-use crate::error::Error;
+use crate::error::{Error, Found};
 use crate::mounts::{self, Persistence};
 use crate::secrets::{self, Creation, Decision, Evidence, Secret, SecretKind};
 use crate::settings::{Choice, Environment, Prepare, Settings, WaitTimeout};
@@ -135,6 +135,7 @@ impl Plan {
         let airflow = installed(settings, world);
         let version = airflow.version;
         let command = command(job, world, version)?;
+        must_be_installed(&command, world)?;
         let needs = Needs::of(command.class, settings);
         let home = world.environment.os("AIRFLOW_HOME").map_or_else(|| PathBuf::from(AIRFLOW_HOME), PathBuf::from);
         let config_path = files.config_path.clone();
@@ -251,6 +252,18 @@ fn command(job: &Job, world: &World, version: Version) -> Result<Command, Error>
             Err(Error::CommandNotFound { word, path, nearest })
         }
     }
+}
+
+/// Says that there is no Airflow before anything is written for it.
+fn must_be_installed(command: &Command, world: &World) -> Result<(), Error> {
+    let needed = matches!(command.class, Class::Setup | Class::Service)
+        || command.words.first().is_some_and(|word| word == "airflow");
+    if needed && !world.airflow_on_path {
+        let path = world.environment.os("PATH").unwrap_or_default().to_string_lossy().into_owned();
+        let cause = format!("there is no such program in `{path}`");
+        return Err(Error::CannotRun { program: "airflow".to_owned(), cause, found: Found::No });
+    }
+    Ok(())
 }
 
 /// Whether a missing secret may be made: where it will be kept as long as what it protects.

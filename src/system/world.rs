@@ -25,6 +25,8 @@ const LARGEST_FILE: u64 = 1 << 20;
 pub(crate) struct World {
     /// The installed Airflow and the file that says its version.
     pub airflow: Option<(Version, PathBuf)>,
+    /// Whether there is a program `airflow` on `PATH`.
+    pub airflow_on_path: bool,
     pub environment: Environment,
     /// Whether the first word of the command is a program on `PATH`.
     pub first_word_on_path: bool,
@@ -66,6 +68,7 @@ impl World {
         let program = on_path(&path, "airflow");
         let prefixes = program.as_deref().map(prefixes).unwrap_or_default();
         Ok(Self {
+            airflow_on_path: program.is_some(),
             airflow: installed(&prefixes, &environment),
             first_word_on_path: first_word.is_some_and(|word| on_path(&path, word).is_some()),
             in_virtual_environment: prefixes.iter().any(|prefix| prefix.join("pyvenv.cfg").is_file()),
