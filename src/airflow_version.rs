@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::settings::Environment;
+use crate::environment::Environment;
 use crate::source::Source;
 
 /// A release of Airflow.

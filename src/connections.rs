@@ -6,11 +6,12 @@
 use std::path::PathBuf;
 
 use crate::airflow_version::{AirflowOption, Line, Version};
+use crate::environment::Environment;
 use crate::error::Error;
 use crate::executor::Executor;
-use crate::plan::{Change, Value};
-use crate::settings::{Environment, Puckel};
+use crate::puckel::Puckel;
 use crate::source::Source;
+use crate::steps::{Change, Value};
 use crate::urls::{self, Endpoint};
 
 /// What follows from the variables about Airflow's connections.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::secrets::SecretKind;
+use crate::secret::SecretKind;
 use crate::source::Source;
 use crate::template::TemplateError;
 

@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::fmt::{self, Display, Formatter};
 
 use crate::commands::Class;
-use crate::plan::{Change, ConfigStep, LaunchStep, MigrateStep, Plan, RequirementsStep, SecretStep, Service, Value};
-use crate::secrets::{Decision, Secret};
+use crate::plan::Plan;
+use crate::secret::Secret;
+use crate::secrets::Decision;
 use crate::source::Source;
+use crate::steps::{Change, ConfigStep, LaunchStep, MigrateStep, RequirementsStep, SecretStep, Service, Value};
 use crate::urls::Redacted;
 
 impl Display for Plan {

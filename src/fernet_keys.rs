@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::secrets::fingerprint;
+use crate::secret::fingerprint;
 
 /// The bytes of a Fernet key: 16 to sign, 16 to encrypt (Fernet specification, "Key Format").
 const KEY_BYTES: usize = 32;

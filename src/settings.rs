@@ -1,9 +1,7 @@
-//! What the user said: our settings (environment over file over default) and the variables of the puckel image.
+//! What the user said: our settings, the environment over the settings file over the default.
 //!
 //! Each value is checked alone here; what follows from all of them together is the plan's business.
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +9,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::airflow_version::Version;
+use crate::environment::Environment;
 use crate::error::Error;
+use crate::puckel::Puckel;
 use crate::source::Source;
 
 /// What our variables start with.
@@ -58,41 +58,6 @@ struct Written {
     wait_timeout: Option<Text>,
     web_scheduler: Option<Text>,
 }
-
-/// The variables that the puckel image understands.
-#[derive(Clone, Default, Deserialize)]
-#[serde(default)]
-struct PuckelVariables {
-    executor: Option<String>,
-    load_ex: Option<String>,
-    postgres_db: Option<String>,
-    postgres_extras: Option<String>,
-    postgres_host: Option<String>,
-    postgres_password: Option<String>,
-    postgres_port: Option<String>,
-    postgres_user: Option<String>,
-    redis_dbnum: Option<String>,
-    redis_host: Option<String>,
-    redis_password: Option<String>,
-    redis_port: Option<String>,
-    redis_proto: Option<String>,
-}
-
-const PUCKEL_NAMES: [&str; 13] = [
-    "EXECUTOR",
-    "LOAD_EX",
-    "POSTGRES_DB",
-    "POSTGRES_EXTRAS",
-    "POSTGRES_HOST",
-    "POSTGRES_PASSWORD",
-    "POSTGRES_PORT",
-    "POSTGRES_USER",
-    "REDIS_DBNUM",
-    "REDIS_HOST",
-    "REDIS_PASSWORD",
-    "REDIS_PORT",
-    "REDIS_PROTO",
-];
 
 /// A value of the settings file: text, or what TOML has for switches and numbers.
 #[derive(Clone, Debug)]
@@ -150,122 +115,11 @@ pub(crate) enum WaitTimeout {
     Off,
 }
 
-/// What the puckel image's variables say, each one valid. `None` is unset or empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Puckel {
-    pub executor: Option<String>,
-    pub load_examples: Option<bool>,
-    pub postgres: Parts,
-    pub redis: Parts,
-}
-
-/// The parts of a URL.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Parts {
-    pub database: Option<String>,
-    pub extras: Option<String>,
-    pub host: Option<String>,
-    pub password: Option<String>,
-    pub port: Option<u16>,
-    pub scheme: Option<String>,
-    pub user: Option<String>,
-}
-
-/// The environment as we were given it.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Environment(BTreeMap<OsString, OsString>);
-
 /// The settings file, if there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SettingsFile {
     pub path: PathBuf,
     pub text: String,
-}
-
-impl Environment {
-    /// Of variables and their values.
-    pub(crate) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        Self(variables.into_iter().collect())
-    }
-
-    /// The value of a variable; an empty one counts as unset.
-    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, Error> {
-        match self.os(name) {
-            None => Ok(None),
-            Some(value) => value.to_str().map(Some).ok_or_else(|| Error::NotUnicode { variable: name.to_owned() }),
-        }
-    }
-
-    /// The same, for values that need not be text.
-    pub(crate) fn os(&self, name: &str) -> Option<&OsStr> {
-        self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
-    }
-
-    /// Whether the variable is there and not empty.
-    pub(crate) fn is_set(&self, name: &str) -> bool {
-        self.os(name).is_some()
-    }
-
-    /// Whether the variable is there, be it empty.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.0.contains_key(OsStr::new(name))
-    }
-
-    /// The names of the variables that are text and pass the filter, with their values.
-    fn texts(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, String)>, Error> {
-        let mut texts = Vec::new();
-        for (name, value) in &self.0 {
-            let Some(name) = name.to_str().filter(|name| wanted(name)) else { continue };
-            let Some(value) = value.to_str() else { return Err(Error::NotUnicode { variable: name.to_owned() }) };
-            if !value.is_empty() {
-                texts.push((name.to_owned(), value.to_owned()));
-            }
-        }
-        Ok(texts)
-    }
-
-    /// The value of a variable for a template: only text can be rendered.
-    pub(crate) fn lookup(&self, name: &str) -> Option<&str> {
-        self.0.get(OsStr::new(name)).and_then(|value| value.to_str())
-    }
-
-    /// Sets a variable, or removes it.
-    pub(crate) fn change(&mut self, name: &str, value: Option<&str>) {
-        match value {
-            Some(value) => self.0.insert(name.into(), value.into()),
-            None => self.0.remove(OsStr::new(name)),
-        };
-    }
-
-    /// Sets a variable to a path.
-    pub(crate) fn set_path(&mut self, name: &str, path: PathBuf) {
-        self.0.insert(name.into(), path.into());
-    }
-
-    /// All variables.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
-        self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
-    }
-}
-
-/// An environment may hold secrets: names alone are shown.
-impl fmt::Debug for Environment {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-impl fmt::Debug for Parts {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Parts({:?}@{:?}:{:?}/{:?})", self.user, self.host, self.port, self.database)
-    }
-}
-
-impl Parts {
-    /// Whether nothing was said.
-    pub(crate) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 impl Settings {
@@ -276,7 +130,7 @@ impl Settings {
         let path = file.map_or(Path::new(SETTINGS_FILE), |file| &file.path);
         let reader = Reader { from_environment, from_file, path };
         let mut warnings = Vec::new();
-        let puckel = puckel(environment, &mut warnings)?;
+        let puckel = Puckel::read(environment, &mut warnings)?;
         Ok(Self {
             airflow_version: reader.value("airflow_version", |w| &w.airflow_version, Version::parse)?,
             ephemeral_key: reader.required("ephemeral_key", |w| &w.ephemeral_key, boolean)?,
@@ -376,60 +230,6 @@ pub(crate) fn nearest(name: &str, known: impl IntoIterator<Item = String>) -> Op
         .min()
         .filter(|(distance, candidate)| *distance <= candidate.len().max(name.len()) / 3)
         .map(|(_, candidate)| candidate)
-}
-
-fn puckel(environment: &Environment, warnings: &mut Vec<String>) -> Result<Puckel, Error> {
-    let texts = environment.texts(|name| PUCKEL_NAMES.contains(&name))?;
-    let said: PuckelVariables = envy::from_iter(texts).map_err(|problem| Error::Bug { what: problem.to_string() })?;
-    let load_examples = said.load_ex.as_deref().map(|text| {
-        boolean(text).ok_or_else(|| Error::Setting {
-            source_of_it: Source::Variable("LOAD_EX".to_owned()),
-            expected: "`y` or `n`",
-            found: text.to_owned(),
-        })
-    });
-    Ok(Puckel {
-        executor: said.executor,
-        load_examples: load_examples.transpose()?,
-        postgres: Parts {
-            database: said.postgres_db,
-            extras: said.postgres_extras,
-            host: said.postgres_host,
-            password: said.postgres_password,
-            port: port("POSTGRES_PORT", said.postgres_port, warnings)?,
-            scheme: None,
-            user: said.postgres_user,
-        },
-        redis: Parts {
-            database: said.redis_dbnum,
-            extras: None,
-            host: said.redis_host,
-            password: said.redis_password,
-            port: port("REDIS_PORT", said.redis_port, warnings)?,
-            scheme: said.redis_proto,
-            user: None,
-        },
-    })
-}
-
-/// A port. Kubernetes sets `POSTGRES_PORT=tcp://10.0.0.1:5432` by itself for a service named `postgres`; that is not the
-/// user's word and counts as unset.
-fn port(name: &str, text: Option<String>, warnings: &mut Vec<String>) -> Result<Option<u16>, Error> {
-    let Some(text) = text else { return Ok(None) };
-    if text.starts_with("tcp://") || text.starts_with("udp://") {
-        warnings.push(format!(
-            "`{name}` is a link that Kubernetes or Docker set for a service of that name; it is not used"
-        ));
-        return Ok(None);
-    }
-    match text.trim().parse() {
-        Ok(port) if port > 0 => Ok(Some(port)),
-        _ => Err(Error::Setting {
-            source_of_it: Source::Variable(name.to_owned()),
-            expected: "a port from 1 to 65535",
-            found: text,
-        }),
-    }
 }
 
 /// The one reading of yes and no.

@@ -7,7 +7,7 @@ use std::fmt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::error::Error;
-use crate::settings::Parts;
+use crate::puckel::Parts;
 
 /// All but RFC 3986's unreserved characters: what SQLAlchemy and kombu decode back to the very same text. `$` is among them,
 /// since Airflow expands `$NAME` in every value it reads.

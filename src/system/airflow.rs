@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::process::{Ended, Output, ending, exit, run};
 use super::signals::{Event, Signals, interrupted};
+use crate::environment::Environment;
 use crate::error::Error;
 use crate::explain::Words;
 use crate::log;
-use crate::plan::{MigrateStep, RequirementsStep};
-use crate::settings::{Environment, WaitTimeout};
+use crate::settings::WaitTimeout;
+use crate::steps::{MigrateStep, RequirementsStep};
 
 /// The pause between two looks at a schema that is not there yet.
 const PAUSE: Duration = Duration::from_secs(1);

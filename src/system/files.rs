@@ -9,10 +9,10 @@ use nix::unistd::geteuid;
 
 use super::staged::Staged;
 use super::{cause, is_denied};
+use crate::environment::Environment;
 use crate::error::Error;
 use crate::log;
-use crate::plan::ConfigStep;
-use crate::settings::Environment;
+use crate::steps::ConfigStep;
 use crate::template;
 
 /// Where the file was written, when not where Airflow looks by itself.

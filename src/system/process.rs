@@ -12,11 +12,11 @@ use nix::unistd::Pid;
 
 use super::cause;
 use super::signals::{Event, Signals};
+use crate::environment::Environment;
 use crate::error::{Error, Exit, Found};
 use crate::explain::Words;
 use crate::log;
-use crate::plan::LaunchStep;
-use crate::settings::Environment;
+use crate::steps::LaunchStep;
 
 /// How long the others may take to end when one of several has ended.
 const GRACE: Duration = Duration::from_secs(30);

@@ -11,8 +11,8 @@ use super::cause;
 use super::signals::{Event, Signals, interrupted};
 use crate::error::Error;
 use crate::log;
-use crate::plan::{Service, WaitStep};
 use crate::settings::WaitTimeout;
+use crate::steps::{Service, WaitStep};
 use crate::urls::Endpoint;
 
 /// The first pause between two tries; each one is twice as long as the one before.

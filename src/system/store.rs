@@ -14,8 +14,9 @@ use super::staged::{self, Staged};
 use super::{cause, is_denied, world};
 use crate::error::Error;
 use crate::log;
-use crate::plan::SecretStep;
-use crate::secrets::{Decision, Secret, SecretKind, Stored};
+use crate::secret::{Secret, SecretKind};
+use crate::secrets::{Decision, Stored};
+use crate::steps::SecretStep;
 
 /// How long to wait for the one who creates a file without hard links to have written it.
 const WRITER_PATIENCE: Duration = Duration::from_secs(5);

@@ -12,9 +12,11 @@ use nix::unistd::{AccessFlags, access, getegid, geteuid};
 use super::cause;
 use crate::airflow_version::{Version, interpreter, version_in_source};
 use crate::cli::Job;
+use crate::environment::Environment;
 use crate::error::Error;
-use crate::secrets::{Secret, SecretKind, Stored, facts};
-use crate::settings::{Environment, SETTINGS_FILE, SETTINGS_FILE_VARIABLE, Settings, SettingsFile};
+use crate::secret::{Secret, SecretKind};
+use crate::secrets::{Stored, facts};
+use crate::settings::{SETTINGS_FILE, SETTINGS_FILE_VARIABLE, Settings, SettingsFile};
 use crate::source::mode;
 
 /// No file that we read is larger than this, but for a mistake.
