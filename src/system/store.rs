@@ -1,13 +1,16 @@
 //! The key folder: a secret is created there once, whole, and never written again.
 
-use std::fs::{self, DirBuilder, File};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::unistd::getegid;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::libc::O_TMPFILE;
+use nix::unistd::{getegid, linkat};
 use zeroize::Zeroizing;
 
 use super::staged::{self, Staged};
@@ -84,13 +87,31 @@ fn generate(kind: SecretKind) -> Result<Secret, Error> {
 
 /// Makes the whole line appear under the name, or nothing. `AlreadyExists` when somebody was first.
 fn publish(folder: &Path, path: &Path, line: &[u8]) -> io::Result<()> {
+    let done = publish_nameless(folder, path, line).or_else(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::PermissionDenied | io::ErrorKind::StorageFull => Err(error),
+        // The file system has no nameless files, or there is no /proc.
+        _ => publish_named(path, line),
+    });
+    done.and_then(|()| File::open(folder)?.sync_all())
+}
+
+/// By a file that has no name until it is whole: whenever we are killed, nothing is left behind (open(2), `O_TMPFILE`).
+fn publish_nameless(folder: &Path, path: &Path, line: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).custom_flags(O_TMPFILE).mode(mode()).open(folder)?;
+    file.set_permissions(Permissions::from_mode(mode()))?;
+    file.write_all(line)?;
+    file.sync_all()?;
+    let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(linkat(AT_FDCWD, nameless.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?)
+}
+
+/// By a file beside it, or in place where there are no hard links (vfat, some FUSE and SMB mounts).
+fn publish_named(path: &Path, line: &[u8]) -> io::Result<()> {
     let staged = Staged::write(path, line, mode())?;
     match fs::hard_link(staged.path(), path) {
-        // vfat, some FUSE and SMB mounts have no hard links.
-        Err(error) if is_without_links(&error) => staged::write_new(path, line, mode())?,
-        done => done?,
+        Err(error) if is_without_links(&error) => staged::write_new(path, line, mode()),
+        done => done,
     }
-    File::open(folder)?.sync_all()
 }
 
 fn is_without_links(error: &io::Error) -> bool {
