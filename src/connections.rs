@@ -77,7 +77,7 @@ impl Said<'_> {
         let settled = match self.variable(AirflowOption::EXECUTOR)? {
             Some(found) => Some((found.value, found.source)),
             None => match &self.puckel.executor {
-                Some(text) => Some((text.clone(), Source::Variable("EXECUTOR".to_owned()))),
+                Some(text) => Some((text.clone(), self.environment.source("EXECUTOR"))),
                 None => (self.configured)(AirflowOption::EXECUTOR),
             },
         };
@@ -106,7 +106,7 @@ impl Said<'_> {
             return Ok(());
         }
         let source = match self.puckel.load_examples {
-            Some(_) => Source::Variable("LOAD_EX".to_owned()),
+            Some(_) => self.environment.source("LOAD_EX"),
             None if (self.configured)(option).is_some() => return Ok(()),
             None => Source::Default,
         };
@@ -200,7 +200,7 @@ impl Said<'_> {
     fn variable(&self, option: AirflowOption) -> Result<Option<Settled>, Error> {
         for name in option.with_other_names() {
             if let Some(text) = self.environment.text(&name.variable())? {
-                let source = Source::Variable(name.variable());
+                let source = self.environment.source(&name.variable());
                 return Ok(Some(Settled { value: text.to_owned(), source, change: name != option }));
             }
         }

@@ -6,15 +6,27 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::error::Error;
+use crate::source::Source;
+use crate::{puckel, settings};
 
 /// Variables and their values. A value need not be text; `Debug` shows names alone.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Environment(BTreeMap<OsString, OsString>);
+pub(crate) struct Environment {
+    variables: BTreeMap<OsString, OsString>,
+    /// The files that values were read from, by the variable that has the value.
+    files: BTreeMap<String, PathBuf>,
+}
+
+/// What is put behind a variable's name when its value is in a file.
+const FILE_SUFFIX: &str = "_FILE";
+
+/// Options of Airflow whose own names end in `_file`: their value is a path, and stays one.
+const OPTIONS_THAT_ARE_PATHS: [&str; 4] = ["CONFIG", "POD_TEMPLATE", "SIMPLE_AUTH_MANAGER_PASSWORDS", "SSL_CA"];
 
 impl Environment {
     /// Of variables and their values.
     pub(crate) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        Self(variables.into_iter().collect())
+        Self { variables: variables.into_iter().collect(), files: BTreeMap::new() }
     }
 
     /// The value of a variable; an empty one counts as unset.
@@ -27,7 +39,7 @@ impl Environment {
 
     /// The same, for values that need not be text.
     pub(crate) fn os(&self, name: &str) -> Option<&OsStr> {
-        self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
+        self.variables.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
     /// Whether the variable is there and not empty.
@@ -37,13 +49,13 @@ impl Environment {
 
     /// Whether the variable is there, be it empty.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.0.contains_key(OsStr::new(name))
+        self.variables.contains_key(OsStr::new(name))
     }
 
     /// The names of the variables that are text and pass the filter, with their values.
     pub(crate) fn texts(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, String)>, Error> {
         let mut texts = Vec::new();
-        for (name, value) in &self.0 {
+        for (name, value) in &self.variables {
             let Some(name) = name.to_str().filter(|name| wanted(name)) else { continue };
             let Some(value) = value.to_str() else { return Err(Error::NotUnicode { variable: name.to_owned() }) };
             if !value.is_empty() {
@@ -53,33 +65,121 @@ impl Environment {
         Ok(texts)
     }
 
+    /// The variables whose value is in a file (`NAME_FILE`), with the path.
+    pub(crate) fn named_files(&self) -> Vec<(String, PathBuf)> {
+        let named = |(name, path): (&OsString, &OsString)| {
+            let name = name.to_str()?.strip_suffix(FILE_SUFFIX)?;
+            (!path.is_empty() && may_be_in_a_file(name)).then(|| (name.to_owned(), PathBuf::from(path)))
+        };
+        self.variables.iter().filter_map(named).collect()
+    }
+
+    /// Takes in what such a file holds: `NAME` has the value, and `NAME_FILE` has served.
+    pub(crate) fn take_file(&mut self, name: &str, path: PathBuf, value: &str) {
+        self.change(name, Some(value));
+        self.change(&[name, FILE_SUFFIX].concat(), None);
+        self.files.insert(name.to_owned(), path);
+    }
+
+    /// Where the value of a variable came from.
+    pub(crate) fn source(&self, name: &str) -> Source {
+        match self.files.get(name) {
+            Some(path) => Source::FileOf { variable: [name, FILE_SUFFIX].concat(), path: path.clone() },
+            None => Source::Variable(name.to_owned()),
+        }
+    }
+
+    /// The variables that are ours to understand and whose value came from a file: nobody after us needs them.
+    pub(crate) fn helpers(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str).filter(|name| !name.starts_with("AIRFLOW"))
+    }
+
     /// The value of a variable for a template: only text can be rendered.
     pub(crate) fn lookup(&self, name: &str) -> Option<&str> {
-        self.0.get(OsStr::new(name)).and_then(|value| value.to_str())
+        self.variables.get(OsStr::new(name)).and_then(|value| value.to_str())
     }
 
     /// Sets a variable, or removes it.
     pub(crate) fn change(&mut self, name: &str, value: Option<&str>) {
         match value {
-            Some(value) => self.0.insert(name.into(), value.into()),
-            None => self.0.remove(OsStr::new(name)),
+            Some(value) => self.variables.insert(name.into(), value.into()),
+            None => self.variables.remove(OsStr::new(name)),
         };
     }
 
     /// Sets a variable to a path.
     pub(crate) fn set_path(&mut self, name: &str, path: PathBuf) {
-        self.0.insert(name.into(), path.into());
+        self.variables.insert(name.into(), path.into());
     }
 
     /// All variables.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
-        self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
+        self.variables.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
     }
+}
+
+/// Whether a variable is one that may be given as `NAME_FILE`: every one that we read, and Airflow's options, connections and
+/// variables.
+fn may_be_in_a_file(name: &str) -> bool {
+    if let Some(option) = name.strip_prefix("AIRFLOW__") {
+        return option
+            .split_once("__")
+            .is_some_and(|(_, key)| !key.is_empty() && !OPTIONS_THAT_ARE_PATHS.contains(&key));
+    }
+    let airflow =
+        ["AIRFLOW_CONN_", "AIRFLOW_VAR_"].iter().any(|prefix| name.len() > prefix.len() && name.starts_with(prefix));
+    airflow
+        || name == "FERNET_KEY"
+        || puckel::NAMES.contains(&name)
+        || settings::TABLE.iter().any(|row| settings::variable(row.name) == name)
 }
 
 /// An environment may hold secrets: names alone are shown.
 impl fmt::Debug for Environment {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_set().entries(self.0.keys()).finish()
+        formatter.debug_set().entries(self.variables.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(names: &[&str]) -> Environment {
+        Environment::new(names.iter().map(|name| ((*name).into(), "/run/secrets/x".into())))
+    }
+
+    #[test]
+    fn x01_every_variable_that_we_read_may_be_in_a_file() {
+        for name in [
+            "FERNET_KEY_FILE",
+            "POSTGRES_PASSWORD_FILE",
+            "REDIS_PASSWORD_FILE",
+            "EXECUTOR_FILE",
+            "ENTRYPOINT_KEY_DIR_FILE",
+            "AIRFLOW__CORE__FERNET_KEY_FILE",
+            "AIRFLOW__CELERY__BROKER_URL_FILE",
+            "AIRFLOW__SMTP__SMTP_PASSWORD_FILE",
+            "AIRFLOW_CONN_MY_DB_FILE",
+            "AIRFLOW_VAR_TOKEN_FILE",
+        ] {
+            let expected = vec![(name.trim_end_matches("_FILE").to_owned(), PathBuf::from("/run/secrets/x"))];
+            assert_eq!(environment(&[name]).named_files(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_a_path_to_airflow_or_not_ours_stays_one() {
+        let names = [
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE",
+            "AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE",
+            "AIRFLOW__FAB__CONFIG_FILE",
+            "AIRFLOW_CONN_FILE",
+            "AIRFLOW_HOME_FILE",
+            "ENTRYPOINT_SETTINGS_FILE",
+            "SSL_CERT_FILE",
+            "_FILE",
+        ];
+        assert_eq!(environment(&names).named_files(), []);
     }
 }

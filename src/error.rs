@@ -62,6 +62,9 @@ impl From<Exit> for ExitCode {
 /// Why a start ends. A message never holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    /// `NAME` and `NAME_FILE`.
+    #[error("cannot use both `{name}` and `{name}_FILE`: expected one of them")]
+    BothSet { name: String },
     /// Something that cannot happen did.
     #[error("unexpected: {what}")]
     Bug { what: String },
@@ -78,8 +81,11 @@ pub(crate) enum Error {
     #[error("cannot use the {kind} of `{}`: {problem} ({facts})", path.display())]
     DamagedSecret { kind: SecretKind, path: PathBuf, problem: String, facts: String },
     /// No such executor.
-    #[error("cannot use the executor `{found}` of {source_of_it}: expected one of {known}, or a class path")]
-    Executor { source_of_it: Source, found: String, nearest: Option<String>, known: String },
+    #[error(
+        "cannot use the executor `{found}` of {source_of_it}: expected one of {}, or a class path",
+        crate::executor::known_names()
+    )]
+    Executor { source_of_it: Source, found: String, nearest: Option<String> },
     /// A given secret that is none.
     #[error("cannot use the {kind} of {source_of_it}: {problem}")]
     InvalidSecret { kind: SecretKind, source_of_it: Source, problem: String },
@@ -110,9 +116,9 @@ pub(crate) enum Error {
     /// A database or broker that does not answer.
     #[error("cannot reach the {role} `{address}`: {cause} (tries: {tries}, in {time})")]
     Unreachable { role: &'static str, address: String, cause: String, tries: u32, time: String },
-    /// A file that is there and cannot be read.
+    /// A file that cannot be read.
     #[error("cannot read the {what} `{}`: {cause}", path.display())]
-    Unreadable { what: String, path: PathBuf, cause: String },
+    Unreadable { what: String, path: PathBuf, cause: Unreadable },
     /// A setting that does not exist.
     #[error("cannot use the setting {name}: there is none of that name")]
     UnknownSetting { name: String, nearest: Option<String> },
@@ -122,6 +128,17 @@ pub(crate) enum Error {
     /// Our own command line is wrong.
     #[error("{message}")]
     Usage { message: String },
+}
+
+/// Why a file cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unreadable {
+    /// By its permissions: the cause, with owner, mode and who we are.
+    #[error("{0}")]
+    Denied(String),
+    /// By what it is.
+    #[error("{0}")]
+    Unusable(String),
 }
 
 /// Whether a program that could not be started was there.
@@ -136,7 +153,9 @@ impl Error {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Bug { .. } => Exit::Bug,
-            Self::CannotWrite { denied: true, .. } | Self::Unreadable { .. } => Exit::Permission,
+            Self::CannotWrite { denied: true, .. } | Self::Unreadable { cause: Unreadable::Denied(_), .. } => {
+                Exit::Permission
+            }
             Self::CannotWrite { .. } => Exit::CannotCreate,
             Self::CannotRun { found: Found::No, .. } | Self::CommandNotFound { .. } => Exit::NotFound,
             Self::CannotRun { .. } => Exit::NotExecutable,
@@ -144,7 +163,8 @@ impl Error {
             Self::SchemaNotReady { .. } | Self::Unreachable { .. } => Exit::Unavailable,
             Self::StepFailed { status, .. } => Exit::Command(*status),
             Self::Usage { .. } => Exit::Usage,
-            Self::DamagedSecret { .. }
+            Self::BothSet { .. }
+            | Self::DamagedSecret { .. }
             | Self::Executor { .. }
             | Self::InvalidSecret { .. }
             | Self::NoPlaceForSecret { .. }
@@ -153,6 +173,7 @@ impl Error {
             | Self::SettingsFile { .. }
             | Self::Template { .. }
             | Self::UnknownSetting { .. }
+            | Self::Unreadable { .. }
             | Self::Url { .. } => Exit::Configuration,
         }
     }
@@ -205,7 +226,11 @@ impl Error {
             Self::Unreachable { .. } => {
                 "is it running, and is it on this container's network? `ENTRYPOINT_WAIT_TIMEOUT` sets how long to wait".to_owned()
             }
-            Self::Unreadable { path, .. } => format!("let this user read `{}`", path.display()),
+            Self::Unreadable { path, cause: Unreadable::Denied(_), .. } => format!(
+                "let this user read `{}` (chown or chmod it where it comes from, or set `user:` of the container)",
+                path.display()
+            ),
+            Self::BothSet { .. } | Self::Unreadable { .. } => return None,
             Self::UnknownSetting { nearest, .. } => return did_you_mean(nearest),
             Self::Url { .. } => {
                 "percent-encode every special character of user and password: `@` is `%40`, `:` is `%3A`, `/` is `%2F`".to_owned()

@@ -18,6 +18,11 @@ const KNOWN: [&str; 9] = [
     "SequentialExecutor",
 ];
 
+/// Their short names, for a message.
+pub(crate) fn known_names() -> String {
+    KNOWN.map(|name| name.trim_end_matches("Executor")).join(", ")
+}
+
 /// One or more executors, as Airflow is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Executor(String);
@@ -91,7 +96,6 @@ fn canonical(element: &str, source: &Source) -> Result<String, Error> {
         source_of_it: source.clone(),
         found: element.to_owned(),
         nearest: nearest(&long, KNOWN.map(str::to_owned)),
-        known: KNOWN.map(|name| name.trim_end_matches("Executor")).join(", "),
     })
 }
 

@@ -158,7 +158,7 @@ impl Display for Change {
         match &self.value {
             Value::Secret(_) => write!(f, "{}=***", self.name)?,
             Value::Text(text) => write!(f, "{}={text}", self.name)?,
-            Value::Unset => write!(f, "{} removed, since empty is not unset to Airflow", self.name)?,
+            Value::Unset => write!(f, "{} removed", self.name)?,
             Value::Url(url) => write!(f, "{}={}", self.name, Redacted(url))?,
         }
         write!(f, " ({})", self.source)

@@ -235,6 +235,10 @@ fn changes(environment: &Environment, home: &Path, connections: &Connections, se
         };
         changes.push(Change { name: step.option.variable(), value: Value::Secret(step.kind), source });
     }
+    // What was only meant for us, and what Airflow must not see in the command's environment.
+    for name in environment.helpers() {
+        changes.push(Change { name: name.to_owned(), value: Value::Unset, source: environment.source(name) });
+    }
     // Every other variable that we manage and that is set to nothing.
     for option in AirflowOption::MANAGED {
         let name = option.variable();

@@ -7,7 +7,6 @@ use serde::Deserialize;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::settings::boolean;
-use crate::source::Source;
 
 /// What the puckel image's variables say, each one valid. `None` is unset or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +48,8 @@ struct PuckelVariables {
     redis_proto: Option<String>,
 }
 
-const PUCKEL_NAMES: [&str; 13] = [
+/// Their names.
+pub(crate) const NAMES: [&str; 13] = [
     "EXECUTOR",
     "LOAD_EX",
     "POSTGRES_DB",
@@ -68,12 +68,12 @@ const PUCKEL_NAMES: [&str; 13] = [
 impl Puckel {
     /// Reads and checks them. What is no word of the user's is added to `warnings`.
     pub(crate) fn read(environment: &Environment, warnings: &mut Vec<String>) -> Result<Self, Error> {
-        let texts = environment.texts(|name| PUCKEL_NAMES.contains(&name))?;
+        let texts = environment.texts(|name| NAMES.contains(&name))?;
         let said: PuckelVariables =
             envy::from_iter(texts).map_err(|problem| Error::Bug { what: problem.to_string() })?;
         let load_examples = said.load_ex.as_deref().map(|text| {
             boolean(text).ok_or_else(|| Error::Setting {
-                source_of_it: Source::Variable("LOAD_EX".to_owned()),
+                source_of_it: environment.source("LOAD_EX"),
                 expected: "`y` or `n`",
                 found: text.to_owned(),
             })
@@ -86,7 +86,7 @@ impl Puckel {
                 extras: said.postgres_extras,
                 host: said.postgres_host,
                 password: said.postgres_password,
-                port: port("POSTGRES_PORT", said.postgres_port, warnings)?,
+                port: port("POSTGRES_PORT", said.postgres_port, environment, warnings)?,
                 scheme: None,
                 user: said.postgres_user,
             },
@@ -95,7 +95,7 @@ impl Puckel {
                 extras: None,
                 host: said.redis_host,
                 password: said.redis_password,
-                port: port("REDIS_PORT", said.redis_port, warnings)?,
+                port: port("REDIS_PORT", said.redis_port, environment, warnings)?,
                 scheme: said.redis_proto,
                 user: None,
             },
@@ -105,7 +105,12 @@ impl Puckel {
 
 /// A port. Kubernetes sets `POSTGRES_PORT=tcp://10.0.0.1:5432` by itself for a service named `postgres`; that is not the
 /// user's word and counts as unset.
-fn port(name: &str, text: Option<String>, warnings: &mut Vec<String>) -> Result<Option<u16>, Error> {
+fn port(
+    name: &str,
+    text: Option<String>,
+    environment: &Environment,
+    warnings: &mut Vec<String>,
+) -> Result<Option<u16>, Error> {
     let Some(text) = text else { return Ok(None) };
     if text.starts_with("tcp://") || text.starts_with("udp://") {
         warnings.push(format!(
@@ -116,7 +121,7 @@ fn port(name: &str, text: Option<String>, warnings: &mut Vec<String>) -> Result<
     match text.trim().parse() {
         Ok(port) if port > 0 => Ok(Some(port)),
         _ => Err(Error::Setting {
-            source_of_it: Source::Variable(name.to_owned()),
+            source_of_it: environment.source(name),
             expected: "a port from 1 to 65535",
             found: text,
         }),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::airflow_version::{AirflowOption, Version};
 use crate::environment::Environment;
-use crate::error::Error;
+use crate::error::{Error, Unreadable};
 use crate::secret::{Secret, SecretKind};
 use crate::source::{Source, mode};
 
@@ -23,7 +23,7 @@ pub(crate) enum Stored {
         facts: String,
     },
     /// A file that we may not read: the cause, with owner, mode and who we are.
-    Unreadable(String),
+    Unreadable(Unreadable),
 }
 
 /// Whether and where this start may create a secret that is missing.
@@ -135,7 +135,7 @@ fn values<'a>(kind: SecretKind, evidence: &Evidence<'a>, warnings: &mut Vec<Stri
     let mut values = Vec::new();
     for (name, alias) in names {
         let Some(text) = evidence.environment.text(&name)? else { continue };
-        let source = Source::Variable(name);
+        let source = evidence.environment.source(&name);
         if kind.is_known_default(text) {
             warnings.push(format!("{source} holds a published default, which protects nothing; it is not used"));
         } else {
@@ -191,7 +191,11 @@ fn beside_stored(secret: Secret, source: &Source, stored: Stored, path: &Path, w
             ));
             Secret::Fernet(given.followed_by(&kept))
         }
-        (Secret::Fernet(_), Stored::Present { content: Err(problem), .. } | Stored::Unreadable(problem)) => {
+        (Secret::Fernet(_), Stored::Present { content: Err(problem), .. }) => {
+            warnings.push(format!("{source} is used; `{}` could not be: {problem}", path.display()));
+            secret
+        }
+        (Secret::Fernet(_), Stored::Unreadable(problem)) => {
             warnings.push(format!("{source} is used; `{}` could not be: {problem}", path.display()));
             secret
         }

@@ -128,7 +128,7 @@ impl Settings {
         let from_environment = written_in_environment(environment)?;
         let from_file = file.map(written_in_file).transpose()?.unwrap_or_default();
         let path = file.map_or(Path::new(SETTINGS_FILE), |file| &file.path);
-        let reader = Reader { from_environment, from_file, path };
+        let reader = Reader { environment, from_environment, from_file, path };
         let mut warnings = Vec::new();
         let puckel = Puckel::read(environment, &mut warnings)?;
         Ok(Self {
@@ -149,6 +149,7 @@ impl Settings {
 
 /// Finds a setting in the environment, else in the file.
 struct Reader<'a> {
+    environment: &'a Environment,
     from_environment: Written,
     from_file: Written,
     path: &'a Path,
@@ -179,7 +180,7 @@ impl Reader<'_> {
         let Some(text) = said.or(default) else { return Ok(None) };
         parse(text).map(Some).ok_or_else(|| Error::Setting {
             source_of_it: match in_environment {
-                Some(_) => Source::Variable(variable(name)),
+                Some(_) => self.environment.source(&variable(name)),
                 None => Source::Option { file: self.path.to_owned(), name: name.to_owned() },
             },
             expected: row.map_or("", |row| row.expects),

@@ -12,6 +12,8 @@ pub(crate) enum Source {
     Derived(String),
     /// A file that holds this one value.
     File(PathBuf),
+    /// The file that a variable `NAME_FILE` names.
+    FileOf { variable: String, path: PathBuf },
     /// A setting of the settings file, or an option of the user's own `airflow.cfg`.
     Option { file: PathBuf, name: String },
     /// A variable of the environment.
@@ -24,6 +26,7 @@ impl fmt::Display for Source {
             Self::Default => write!(formatter, "the default"),
             Self::Derived(from) => write!(formatter, "{from}"),
             Self::File(path) => write!(formatter, "`{}`", path.display()),
+            Self::FileOf { variable, path } => write!(formatter, "`{variable}` (`{}`)", path.display()),
             Self::Option { file, name } => write!(formatter, "`{name}` in `{}`", file.display()),
             Self::Variable(name) => write!(formatter, "`{name}`"),
         }

@@ -114,12 +114,18 @@ fn endpoints_of_one(scheme: &str, rest: &str, all: &mut Vec<Endpoint>) -> Result
     for host in hosts.split(',').filter(|host| !host.is_empty()) {
         all.push(endpoint(host, default_port)?);
     }
-    let query = rest.split_once('?').map_or("", |(_, query)| query);
-    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+    let pairs = || {
+        rest.split_once('?').into_iter().flat_map(|(_, query)| query.split('&')).filter_map(|pair| pair.split_once('='))
+    };
+    let port = match pairs().find(|(name, _)| *name == "port") {
+        Some((_, text)) => port(text)?,
+        None => default_port,
+    };
+    for (name, value) in pairs() {
         let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned();
         match name {
-            "host" if value.starts_with('/') => all.push(Endpoint::Unix(format!("{value}/.s.PGSQL.{default_port}"))),
-            "host" => all.push(endpoint(&value, default_port)?),
+            "host" if value.starts_with('/') => all.push(Endpoint::Unix(format!("{value}/.s.PGSQL.{port}"))),
+            "host" => all.push(endpoint(&value, port)?),
             "unix_socket" => all.push(Endpoint::Unix(value)),
             _ => {}
         }
@@ -140,11 +146,16 @@ fn endpoint(text: &str, default_port: u16) -> Result<Endpoint, &'static str> {
     };
     let port = match port {
         None | Some("") => default_port,
-        Some(port) => port.parse().map_err(
-            |_| "expected a port from 1 to 65535 behind the host (is `@`, `:` or `/` in the password percent-encoded?)",
-        )?,
+        Some(text) => self::port(text)?,
     };
     Ok(Endpoint::Tcp { host: host.to_owned(), port })
+}
+
+fn port(text: &str) -> Result<u16, &'static str> {
+    text.parse()
+        .ok()
+        .filter(|&port| port > 0)
+        .ok_or("expected a port from 1 to 65535 behind the host (is `@`, `:` or `/` in the password percent-encoded?)")
 }
 
 /// The port that a client takes when the URL names none; `None` where there is no server to connect to.
@@ -177,14 +188,21 @@ pub(crate) struct Redacted<'a>(pub &'a str);
 
 impl fmt::Display for Redacted<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, part) in self.0.split(';').enumerate() {
-            if index > 0 {
-                formatter.write_str(";")?;
-            }
-            redact(part, formatter)?;
+        let mut rest = self.0;
+        // Several brokers; another `;` may be part of a password that nobody encoded.
+        while let Some(at) = rest.match_indices(';').map(|(at, _)| at).find(|at| begins_with_scheme(&rest[at + 1..])) {
+            redact(&rest[..at], formatter)?;
+            formatter.write_str(";")?;
+            rest = &rest[at + 1..];
         }
-        Ok(())
+        redact(rest, formatter)
     }
+}
+
+fn begins_with_scheme(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| {
+        !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+    })
 }
 
 fn redact(url: &str, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
+use zeroize::Zeroizing;
 
-use super::cause;
+use super::{cause, is_denied};
 use crate::airflow_version::{Version, interpreter, version_in_source};
 use crate::cli::Job;
 use crate::environment::Environment;
-use crate::error::Error;
+use crate::error::{Error, Unreadable};
 use crate::secret::{Secret, SecretKind};
 use crate::secrets::{Stored, facts};
 use crate::settings::{SETTINGS_FILE, SETTINGS_FILE_VARIABLE, Settings, SettingsFile};
@@ -60,7 +61,8 @@ pub(crate) fn arguments() -> Vec<OsString> {
 impl World {
     /// Looks at the environment, the settings file, the installed Airflow and the mounts.
     pub(crate) fn look(job: &Job) -> Result<Self, Error> {
-        let environment = Environment::new(std::env::vars_os());
+        let mut environment = Environment::new(std::env::vars_os());
+        take_files(&mut environment)?;
         let path: Vec<PathBuf> =
             environment.os("PATH").map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
         let first_word = match job {
@@ -127,7 +129,7 @@ fn text(path: &Path, what: &str) -> Result<Option<String>, Error> {
         Ok((bytes, _)) => String::from_utf8(bytes).map(Some).map_err(|_| Error::Unreadable {
             what: what.to_owned(),
             path: path.to_owned(),
-            cause: "expected UTF-8 text".to_owned(),
+            cause: Unreadable::Unusable("expected UTF-8 text".to_owned()),
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
@@ -148,11 +150,32 @@ fn read(path: &Path) -> io::Result<(Vec<u8>, fs::Metadata)> {
 }
 
 /// Why a file cannot be read: the cause, and for a permission the owner, the mode and who we are.
-fn unreadable(path: &Path, error: &io::Error) -> String {
+fn unreadable(path: &Path, error: &io::Error) -> Unreadable {
+    if !is_denied(error) {
+        return Unreadable::Unusable(cause(error));
+    }
     let owner = fs::metadata(path)
         .map(|metadata| format!("; owner {}:{}, mode {}", metadata.uid(), metadata.gid(), mode(metadata.mode())))
         .unwrap_or_default();
-    format!("{}{owner}, and we are {}:{}", cause(error), geteuid(), getegid())
+    Unreadable::Denied(format!("{}{owner}, and we are {}:{}", cause(error), geteuid(), getegid()))
+}
+
+/// Puts what the files of `NAME_FILE` hold into `NAME`, without the line end that editors and `docker secret create` leave.
+fn take_files(environment: &mut Environment) -> Result<(), Error> {
+    for (name, path) in environment.named_files() {
+        if environment.is_set(&name) {
+            return Err(Error::BothSet { name });
+        }
+        let what = format!("file of `{name}_FILE`");
+        let Some(text) = text(&path, &what)?.map(Zeroizing::new) else {
+            let cause = Unreadable::Unusable("no such file or directory".to_owned());
+            return Err(Error::Unreadable { what, path, cause });
+        };
+        let value = text.strip_suffix('\n').unwrap_or(&text);
+        let value = value.strip_suffix('\r').unwrap_or(value);
+        environment.take_file(&name, path, value);
+    }
+    Ok(())
 }
 
 /// A time as `2026-01-31T08:30:00Z` (days to civil date as in the algorithm of Howard Hinnant's "date").
@@ -180,7 +203,7 @@ fn settings_file(environment: &Environment) -> Result<Option<SettingsFile>, Erro
         (None, Some(_)) => Err(Error::Unreadable {
             what: format!("settings file of `{SETTINGS_FILE_VARIABLE}`"),
             path,
-            cause: "no such file or directory".to_owned(),
+            cause: Unreadable::Unusable("no such file or directory".to_owned()),
         }),
     }
 }
