@@ -116,6 +116,7 @@ pub(crate) struct AirflowOption {
 
 impl AirflowOption {
     pub(crate) const API_SECRET_KEY: Self = Self::new("api", "secret_key");
+    pub(crate) const AUTH_MANAGER: Self = Self::new("core", "auth_manager");
     pub(crate) const BROKER_URL: Self = Self::new("celery", "broker_url");
     pub(crate) const CORE_SQL_ALCHEMY_CONN: Self = Self::new("core", "sql_alchemy_conn");
     pub(crate) const DATABASE_SQL_ALCHEMY_CONN: Self = Self::new("database", "sql_alchemy_conn");
@@ -124,6 +125,7 @@ impl AirflowOption {
     pub(crate) const JWT_SECRET: Self = Self::new("api_auth", "jwt_secret");
     pub(crate) const LOAD_EXAMPLES: Self = Self::new("core", "load_examples");
     pub(crate) const RESULT_BACKEND: Self = Self::new("celery", "result_backend");
+    pub(crate) const SIMPLE_AUTH_PASSWORDS: Self = Self::new("core", "simple_auth_manager_passwords_file");
     pub(crate) const WEBSERVER_SECRET_KEY: Self = Self::new("webserver", "secret_key");
 
     /// All that we set or may remove.

@@ -2,6 +2,7 @@
 //! command.
 
 mod airflow_version;
+mod changes;
 mod cli;
 mod commands;
 mod connections;

@@ -3,20 +3,18 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::airflow_version::{AirflowOption, Line, Version};
+use crate::airflow_version::{Line, Version};
+use crate::changes;
 use crate::cli::Job;
 use crate::commands::{self, Class, Command, Lookup};
 use crate::connections::{self, Connections, Said, Server};
-use crate::environment::Environment;
 use crate::error::{Error, Found};
 use crate::mounts::{self, Persistence};
-use crate::secret::{Secret, SecretKind};
-use crate::secrets::{self, Creation, Decision, Evidence};
+use crate::secret::SecretKind;
+use crate::secrets::{self, Creation, Evidence};
 use crate::settings::{Choice, Prepare, Settings, WaitTimeout};
 use crate::source::Source;
-use crate::steps::{
-    Change, ConfigStep, LaunchStep, MigrateStep, RequirementsStep, SecretStep, Service, Value, WaitStep,
-};
+use crate::steps::{Change, ConfigStep, LaunchStep, MigrateStep, RequirementsStep, SecretStep, Service, WaitStep};
 use crate::system::world::{Files, World};
 use crate::user_config;
 
@@ -64,7 +62,8 @@ impl Plan {
 
         let said = Said { environment: &world.environment, puckel: &settings.puckel, configured: &configured, version };
         let connections = connections::settle(&said)?;
-        let creation = creation(needs, settings, world, &home, &connections.database);
+        let kept = mounts::persistence(&world.mountinfo, &settings.key_dir);
+        let creation = creation(needs, settings, &kept, world, &home, &connections.database);
         let evidence = Evidence {
             environment: &world.environment,
             stored: &|kind| files.stored(kind),
@@ -75,7 +74,9 @@ impl Plan {
         };
         let mut warnings = [settings.warnings.clone(), connections.warnings.clone()].concat();
         let secrets = secret_steps(&evidence, &mut warnings)?;
-        let changes = changes(&world.environment, &home, &connections, &secrets);
+        let login_file =
+            (kept == Persistence::Persistent).then(|| settings.key_dir.join("simple_auth_manager_passwords.json"));
+        let changes = changes::make(&said, &home, &connections, &secrets, login_file);
         let launch = launch(&command, settings, &connections, version);
         Ok(Self {
             config: match users {
@@ -108,26 +109,6 @@ fn write_config(path: PathBuf, files: &Files, version: Version) -> ConfigStep {
         }
     };
     ConfigStep::Write { path, template, template_source }
-}
-
-impl Plan {
-    /// The environment of every later step.
-    pub(crate) fn environment<'s>(
-        &self,
-        mut environment: Environment,
-        secret: impl Fn(SecretKind) -> Option<&'s Secret>,
-    ) -> Environment {
-        for Change { name, value, .. } in &self.changes {
-            match value {
-                Value::Secret(kind) => {
-                    environment.change(name, secret(*kind).map(Secret::reveal).as_deref().map(String::as_str))
-                }
-                Value::Text(text) | Value::Url(text) => environment.change(name, Some(text)),
-                Value::Unset => environment.change(name, None),
-            }
-        }
-        environment
-    }
 }
 
 /// What a class of commands gets (the table in README).
@@ -187,25 +168,32 @@ fn must_be_installed(command: &Command, world: &World) -> Result<(), Error> {
 }
 
 /// Whether a missing secret may be made: where it will be kept as long as what it protects.
-fn creation(needs: Needs, settings: &Settings, world: &World, home: &Path, database: &Server) -> Creation {
+fn creation(
+    needs: Needs,
+    settings: &Settings,
+    kept: &Persistence,
+    world: &World,
+    home: &Path,
+    database: &Server,
+) -> Creation {
     if !needs.may_create_secrets {
         return Creation::UseOnly;
     }
-    let kept = |path: &Path| mounts::persistence(&world.mountinfo, path);
-    let keys = kept(&settings.key_dir);
-    if keys == Persistence::Persistent || settings.ephemeral_key {
+    if *kept == Persistence::Persistent || settings.ephemeral_key {
         return Creation::Allowed;
     }
     // A database in the container's own layer ends with the key that encrypts it.
     if let Server::None { file } = database {
         let file = file.clone().unwrap_or_else(|| home.join("airflow.db"));
-        if !matches!(keys, Persistence::ReadOnly(_))
-            && !matches!(kept(&file), Persistence::Persistent | Persistence::AnonymousVolume(_))
-        {
+        let outlives = matches!(
+            mounts::persistence(&world.mountinfo, &file),
+            Persistence::Persistent | Persistence::AnonymousVolume(_)
+        );
+        if !outlives && !matches!(kept, Persistence::ReadOnly(_)) {
             return Creation::Allowed;
         }
     }
-    Creation::Refused(keys.to_string())
+    Creation::Refused(kept.to_string())
 }
 
 fn secret_steps(evidence: &Evidence<'_>, warnings: &mut Vec<String>) -> Result<Vec<SecretStep>, Error> {
@@ -217,36 +205,6 @@ fn secret_steps(evidence: &Evidence<'_>, warnings: &mut Vec<String>) -> Result<V
         steps.push(SecretStep { kind, option, decision });
     }
     Ok(steps)
-}
-
-fn changes(environment: &Environment, home: &Path, connections: &Connections, secrets: &[SecretStep]) -> Vec<Change> {
-    let mut changes = Vec::new();
-    if !environment.is_set("AIRFLOW_HOME") {
-        let value = Value::Text(home.display().to_string());
-        changes.push(Change { name: "AIRFLOW_HOME".to_owned(), value, source: Source::Default });
-    }
-    changes.extend(connections.changes.iter().cloned());
-    for step in secrets {
-        let source = match &step.decision {
-            Decision::Leave(_) | Decision::Without => continue,
-            Decision::Use { source, .. } => source.clone(),
-            Decision::Generate(path) => Source::File(path.clone()),
-            Decision::Derive => Source::Derived("the Fernet key".to_owned()),
-        };
-        changes.push(Change { name: step.option.variable(), value: Value::Secret(step.kind), source });
-    }
-    // What was only meant for us, and what Airflow must not see in the command's environment.
-    for name in environment.helpers() {
-        changes.push(Change { name: name.to_owned(), value: Value::Unset, source: environment.source(name) });
-    }
-    // Every other variable that we manage and that is set to nothing.
-    for option in AirflowOption::MANAGED {
-        let name = option.variable();
-        if environment.has(&name) && !environment.is_set(&name) && changes.iter().all(|change| change.name != name) {
-            changes.push(Change { source: Source::Variable(name.clone()), name, value: Value::Unset });
-        }
-    }
-    changes
 }
 
 fn requirements(settings: &Settings, world: &World) -> RequirementsStep {

@@ -1,0 +1,98 @@
+//! What the environment of the command says differently from ours.
+
+use std::path::{Path, PathBuf};
+
+use crate::airflow_version::{AirflowOption, Line};
+use crate::connections::{Connections, Said};
+use crate::environment::Environment;
+use crate::plan::Plan;
+use crate::secret::{Secret, SecretKind};
+use crate::secrets::Decision;
+use crate::source::Source;
+use crate::steps::{Change, SecretStep, Value};
+
+impl Plan {
+    /// The environment of every later step.
+    pub(crate) fn environment<'s>(
+        &self,
+        mut environment: Environment,
+        secret: impl Fn(SecretKind) -> Option<&'s Secret>,
+    ) -> Environment {
+        for Change { name, value, .. } in &self.changes {
+            match value {
+                Value::Secret(kind) => {
+                    environment.change(name, secret(*kind).map(Secret::reveal).as_deref().map(String::as_str));
+                }
+                Value::Text(text) | Value::Url(text) => environment.change(name, Some(text)),
+                Value::Unset => environment.change(name, None),
+            }
+        }
+        environment
+    }
+}
+
+/// Decides all changes. `login_file` is where Airflow 3 may keep the passwords of its simple login, so that they outlive the
+/// container.
+pub(crate) fn make(
+    said: &Said<'_>,
+    home: &Path,
+    connections: &Connections,
+    secrets: &[SecretStep],
+    login_file: Option<PathBuf>,
+) -> Vec<Change> {
+    let environment = said.environment;
+    let mut changes = Vec::new();
+    if !environment.is_set("AIRFLOW_HOME") {
+        let value = Value::Text(home.display().to_string());
+        changes.push(Change { name: "AIRFLOW_HOME".to_owned(), value, source: Source::Default });
+    }
+    changes.extend(connections.changes.iter().cloned());
+    for step in secrets {
+        let source = match &step.decision {
+            Decision::Leave(_) | Decision::Without => continue,
+            Decision::Use { source, .. } => source.clone(),
+            Decision::Generate(path) => Source::File(path.clone()),
+            Decision::Derive => Source::Derived("the Fernet key".to_owned()),
+        };
+        changes.push(Change { name: step.option.variable(), value: Value::Secret(step.kind), source });
+    }
+    changes.extend(login_file.filter(|_| wants_login_file(said, secrets)).map(|file| Change {
+        name: AirflowOption::SIMPLE_AUTH_PASSWORDS.variable(),
+        value: Value::Text(file.display().to_string()),
+        source: Source::Derived("the key folder".to_owned()),
+    }));
+    // What was only meant for us, and what Airflow must not see in the command's environment.
+    for name in environment.helpers() {
+        changes.push(Change { name: name.to_owned(), value: Value::Unset, source: environment.source(name) });
+    }
+    // Every other variable that we manage and that is set to nothing.
+    for option in AirflowOption::MANAGED {
+        let name = option.variable();
+        if environment.has(&name) && !environment.is_set(&name) && changes.iter().all(|change| change.name != name) {
+            changes.push(Change { source: Source::Variable(name.clone()), name, value: Value::Unset });
+        }
+    }
+    changes
+}
+
+/// Airflow 3 writes the passwords of its simple login into its home, where they end with the container. They go to the key folder
+/// where that is in use and nobody said otherwise.
+fn wants_login_file(said: &Said<'_>, secrets: &[SecretStep]) -> bool {
+    let is_simple = |name: &str| name.ends_with("SimpleAuthManager");
+    let manager = AirflowOption::AUTH_MANAGER;
+    let simple = match said.environment.lookup(&manager.variable()) {
+        Some(name) => is_simple(name),
+        None => (said.configured)(manager).is_none_or(|(name, _)| is_simple(&name)),
+    };
+    let file = AirflowOption::SIMPLE_AUTH_PASSWORDS;
+    let in_use = secrets.iter().any(|step| match &step.decision {
+        Decision::Generate(_) => true,
+        Decision::Use { source: Source::File(path), .. } => path.ends_with(step.kind.file_name()),
+        _ => false,
+    });
+    said.version.line() == Line::V3
+        && simple
+        && in_use
+        && !said.environment.is_set(&file.variable())
+        && (said.configured)(file).is_none()
+}
