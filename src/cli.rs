@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::error::Error;
 
@@ -27,8 +27,44 @@ enum Verbs {
     /// Show what would be done for a command, and do nothing
     #[command(override_usage = "airflow-entrypoint explain [COMMAND [ARGUMENT...]]")]
     Explain,
+    /// Show, make, check or hand on the secrets
+    #[command(subcommand, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
+    Key(KeyVerb),
     /// Prepare everything (secrets, airflow.cfg, database), and end
     Setup,
+}
+
+/// What to do with the secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub(crate) enum KeyVerb {
+    /// Say where each secret comes from and whether it is sound
+    Check,
+    /// Print the secrets in a form for another place to keep them
+    Export {
+        /// `env`: variables; `docker-secret`: the Fernet key alone; `k8s-secret`: a manifest with all of them
+        #[arg(long = "as", value_enum, value_name = "FORM")]
+        form: ExportForm,
+    },
+    /// Print the Fernet key's fingerprint
+    Fingerprint,
+    /// Make the secrets that are missing, in the key folder
+    Generate,
+    /// Take a Fernet key from standard input into the key folder, if there is none
+    Import,
+    /// Print the Fernet key
+    Show {
+        /// Print it to something that is not a terminal, too
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// The forms of `key export`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportForm {
+    DockerSecret,
+    Env,
+    K8sSecret,
 }
 
 /// What we were asked to do.
@@ -52,6 +88,8 @@ pub(crate) enum Mode {
 pub(crate) enum Job {
     /// Run this command; `raw` was said with `--`.
     Command { words: Vec<OsString>, raw: bool },
+    /// Do this with the secrets.
+    Key(KeyVerb),
     /// Print this.
     Say(String),
     /// Prepare and end.
@@ -64,7 +102,7 @@ pub(crate) fn read(arguments: Vec<OsString>) -> Result<Invocation, Error> {
     match (text(0), text(1)) {
         ("explain", "setup") if arguments.len() == 2 => Ok(Invocation { mode: Mode::Show, job: Job::Setup }),
         ("explain", second) if !is_option(second) => Ok(Invocation { mode: Mode::Show, job: command(&arguments[1..]) }),
-        (first, _) if is_option(first) || matches!(first, "explain" | "setup" | "help") => verb(&arguments),
+        (first, _) if is_option(first) || matches!(first, "explain" | "help" | "key" | "setup") => verb(&arguments),
         _ => Ok(Invocation { mode: Mode::Carry, job: command(&arguments) }),
     }
 }
@@ -85,12 +123,15 @@ fn verb(arguments: &[OsString]) -> Result<Invocation, Error> {
         Cli::try_parse_from(std::iter::once(OsString::from("airflow-entrypoint")).chain(arguments.iter().cloned()));
     let job = match parsed {
         Ok(Cli { verb: Verbs::Setup }) => Job::Setup,
+        Ok(Cli { verb: Verbs::Key(verb) }) => Job::Key(verb),
         Ok(Cli { verb: Verbs::Explain }) => command(&[]),
         Err(asked) if !asked.use_stderr() => Job::Say(asked.render().to_string()),
         Err(_) if arguments.len() == 1 => Job::Say(Cli::command().render_help().to_string()),
         Err(problem) => {
             let rendered = problem.render().to_string();
-            let message = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ").replace('\'', "`");
+            // The first paragraph says what is wrong; usage and tips follow.
+            let paragraph: Vec<_> = rendered.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+            let message = paragraph.join(" ").trim_start_matches("error: ").replace('\'', "`");
             return Err(Error::Usage { message });
         }
     };
@@ -124,9 +165,13 @@ mod tests {
     #[test]
     fn verbs() {
         assert_eq!(read("setup"), Ok(Invocation { mode: Mode::Carry, job: Job::Setup }));
+        assert_eq!(read("key show --yes").unwrap().job, Job::Key(KeyVerb::Show { yes: true }));
+        let export = KeyVerb::Export { form: ExportForm::K8sSecret };
+        assert_eq!(read("key export --as k8s-secret").unwrap().job, Job::Key(export));
+        assert!(read("key shwo").unwrap_err().contains("unrecognized subcommand `shwo`"));
         assert_eq!(read("explain setup"), Ok(Invocation { mode: Mode::Show, job: Job::Setup }));
         assert!(read("setup now").unwrap_err().contains("unexpected argument `now`"));
-        for words in ["--help", "-h", "setup --help", "explain --help", "--version"] {
+        for words in ["key --help", "key", "--help", "-h", "setup --help", "explain --help", "--version"] {
             assert!(
                 matches!(read(words), Ok(Invocation { job: Job::Say(text), .. }) if text.contains("airflow-entrypoint")),
                 "{words}"

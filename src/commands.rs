@@ -10,6 +10,8 @@ use crate::settings::nearest;
 pub(crate) enum Class {
     /// A command of Airflow that talks to the database and ends.
     Database,
+    /// Our verb `key`.
+    Key,
     /// A program that is not Airflow.
     Other,
     /// A command of Airflow that needs no database.

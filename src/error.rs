@@ -62,6 +62,9 @@ impl From<Exit> for ExitCode {
 /// Why a start ends. A message never holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    /// Asked for a secret that we do not have.
+    #[error("cannot show the {kind}: {why}")]
+    NoSecret { kind: SecretKind, why: String },
     /// `NAME` and `NAME_FILE`.
     #[error("cannot use both `{name}` and `{name}_FILE`: expected one of them")]
     BothSet { name: String },
@@ -92,6 +95,9 @@ pub(crate) enum Error {
     /// TERM, INT, QUIT or HUP came during the start.
     #[error("stopped by {name} while {step}")]
     Interrupted { signal: u8, name: &'static str, step: String },
+    /// There is another key already.
+    #[error("cannot import the Fernet key {given}: `{}` holds another one, fingerprint {kept}", path.display())]
+    KeyExists { path: PathBuf, kept: String, given: String },
     /// A secret is missing and would not be kept if it were made.
     #[error("cannot create a {kind} in `{}`: {why}", dir.display())]
     NoPlaceForSecret { kind: SecretKind, dir: PathBuf, why: String },
@@ -156,7 +162,7 @@ impl Error {
             Self::CannotWrite { denied: true, .. } | Self::Unreadable { cause: Unreadable::Denied(_), .. } => {
                 Exit::Permission
             }
-            Self::CannotWrite { .. } => Exit::CannotCreate,
+            Self::CannotWrite { .. } | Self::KeyExists { .. } => Exit::CannotCreate,
             Self::CannotRun { found: Found::No, .. } | Self::CommandNotFound { .. } => Exit::NotFound,
             Self::CannotRun { .. } => Exit::NotExecutable,
             Self::Interrupted { signal, .. } => Exit::Signal(*signal),
@@ -168,6 +174,7 @@ impl Error {
             | Self::Executor { .. }
             | Self::InvalidSecret { .. }
             | Self::NoPlaceForSecret { .. }
+            | Self::NoSecret { .. }
             | Self::NotUnicode { .. }
             | Self::Setting { .. }
             | Self::SettingsFile { .. }
@@ -216,7 +223,13 @@ impl Error {
                     dir.display()
                 )
             }
-            Self::NotUnicode { .. } => return None,
+            Self::KeyExists { .. } => {
+                "no key is ever overwritten; set `FERNET_KEY` to the given one, and Airflow gets both".to_owned()
+            }
+            Self::NoSecret { kind: SecretKind::Fernet, .. } => {
+                "`airflow-entrypoint key generate` makes one on the key volume".to_owned()
+            }
+            Self::NoSecret { .. } | Self::NotUnicode { .. } => return None,
             Self::SchemaNotReady { .. } => {
                 "start a container that migrates (the web server, or the command `setup`), or set `ENTRYPOINT_MIGRATE=true` here"
                     .to_owned()

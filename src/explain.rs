@@ -169,6 +169,7 @@ impl Display for Class {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Database => "uses the database",
+            Self::Key => "secrets",
             Self::Other => "not Airflow's",
             Self::Plain => "needs no database",
             Self::Service => "service",

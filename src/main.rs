@@ -10,6 +10,7 @@ mod environment;
 mod error;
 mod executor;
 mod explain;
+mod export;
 mod fernet_keys;
 mod log;
 mod mounts;
@@ -33,7 +34,7 @@ use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
-use crate::system::{airflow, files, process, services, store};
+use crate::system::{airflow, files, keys, process, services, store};
 
 fn main() -> ExitCode {
     match start() {
@@ -65,6 +66,9 @@ fn start() -> Result<Exit, Error> {
     plan.notes().for_each(log::info);
     plan.warnings.iter().for_each(log::warning);
     let secrets = store::settle(&plan.secrets)?;
+    if let Job::Key(verb) = invocation.job {
+        return keys::carry_out(verb, &plan, &secrets);
+    }
     let mut environment = plan.environment(world.environment, |kind| secrets.of(kind));
     if let Some(elsewhere) = files::write_config(&plan.config, &environment)? {
         environment.set_path("AIRFLOW_CONFIG", elsewhere);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::airflow_version::{Line, Version};
 use crate::changes;
-use crate::cli::Job;
+use crate::cli::{Job, KeyVerb};
 use crate::commands::{self, Class, Command, Lookup};
 use crate::connections::{self, Connections, Said, Server};
 use crate::error::{Error, Found};
@@ -31,6 +31,10 @@ pub(crate) struct Plan {
     /// What to warn of before anything happens.
     pub warnings: Vec<String>,
     pub secrets: Vec<SecretStep>,
+    /// Where secrets are kept.
+    pub key_dir: PathBuf,
+    /// Whether one would be kept there.
+    pub place: Creation,
     /// What the environment of every later step says differently from ours; secrets by name.
     pub changes: Vec<Change>,
     pub config: ConfigStep,
@@ -54,7 +58,8 @@ impl Plan {
         let version = airflow.version;
         let command = command(job, world, version)?;
         must_be_installed(&command, world)?;
-        let needs = Needs::of(command.class, settings);
+        let mut needs = Needs::of(command.class, settings);
+        needs.may_create_secrets |= *job == Job::Key(KeyVerb::Generate);
         let home = world.environment.os("AIRFLOW_HOME").map_or_else(|| PathBuf::from(AIRFLOW_HOME), PathBuf::from);
         let config_path = files.config_path.clone();
         let users = files.config.as_deref().filter(|text| !user_config::is_ours(text));
@@ -63,13 +68,17 @@ impl Plan {
         let said = Said { environment: &world.environment, puckel: &settings.puckel, configured: &configured, version };
         let connections = connections::settle(&said)?;
         let kept = mounts::persistence(&world.mountinfo, &settings.key_dir);
-        let creation = creation(needs, settings, &kept, world, &home, &connections.database);
+        let place = place(settings, &kept, world, &home, &connections.database);
         let evidence = Evidence {
             environment: &world.environment,
             stored: &|kind| files.stored(kind),
             configured: &configured,
             key_dir: &settings.key_dir,
-            creation: &creation,
+            creation: match place {
+                _ if needs.may_create_secrets => &place,
+                Creation::Allowed => &Creation::Later,
+                _ => &Creation::UseOnly,
+            },
             version,
         };
         let mut warnings = [settings.warnings.clone(), connections.warnings.clone()].concat();
@@ -86,6 +95,8 @@ impl Plan {
             requirements: (needs.requirements && files.requirements).then(|| requirements(settings, world)),
             wait: wait(needs, settings, &connections),
             migrate: migrate(needs, settings, &connections.database, &command, version),
+            key_dir: settings.key_dir.clone(),
+            place,
             airflow,
             command,
             warnings,
@@ -143,8 +154,11 @@ fn installed(settings: &Settings, world: &World) -> Airflow {
 }
 
 fn command(job: &Job, world: &World, version: Version) -> Result<Command, Error> {
-    let Job::Command { words, raw } = job else {
-        return Ok(Command { class: Class::Setup, words: vec!["setup".into()], note: None, said_webserver: false });
+    let ours = |class, name: &str| Command { class, words: vec![name.into()], note: None, said_webserver: false };
+    let (words, raw) = match job {
+        Job::Command { words, raw } => (words, raw),
+        Job::Key(_) => return Ok(ours(Class::Key, "key")),
+        Job::Say(_) | Job::Setup => return Ok(ours(Class::Setup, "setup")),
     };
     match commands::look_up(words, *raw, world.first_word_on_path, version) {
         Lookup::Found(command) => Ok(command),
@@ -168,17 +182,7 @@ fn must_be_installed(command: &Command, world: &World) -> Result<(), Error> {
 }
 
 /// Whether a missing secret may be made: where it will be kept as long as what it protects.
-fn creation(
-    needs: Needs,
-    settings: &Settings,
-    kept: &Persistence,
-    world: &World,
-    home: &Path,
-    database: &Server,
-) -> Creation {
-    if !needs.may_create_secrets {
-        return Creation::UseOnly;
-    }
+fn place(settings: &Settings, kept: &Persistence, world: &World, home: &Path, database: &Server) -> Creation {
     if *kept == Persistence::Persistent || settings.ephemeral_key {
         return Creation::Allowed;
     }
@@ -265,7 +269,7 @@ fn migrate(needs: Needs, settings: &Settings, database: &Server, command: &Comma
 }
 
 fn launch(command: &Command, settings: &Settings, connections: &Connections, version: Version) -> LaunchStep {
-    if command.class == Class::Setup {
+    if matches!(command.class, Class::Key | Class::Setup) {
         return LaunchStep::End;
     }
     let with_scheduler = match settings.web_scheduler {

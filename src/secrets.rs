@@ -33,7 +33,9 @@ pub(crate) enum Creation {
     Allowed,
     /// The key folder would not keep it; why.
     Refused(String),
-    /// This command uses secrets and makes none.
+    /// This command makes none; a service will, in the key folder. So none may be derived meanwhile.
+    Later,
+    /// This command makes none, and the key folder would not keep it.
     UseOnly,
 }
 
@@ -108,6 +110,7 @@ pub(crate) fn decide(
         kind != SecretKind::Fernet && matches!(fernet, Some(Decision::Use { secret: Secret::Fernet(_), .. }));
     match evidence.creation {
         Creation::Allowed => Ok(Decision::Generate(path)),
+        Creation::Later => Ok(Decision::Without),
         _ if derivable => Ok(Decision::Derive),
         Creation::UseOnly => Ok(Decision::Without),
         // Airflow makes up a web secret per process; that works until a second process has to agree.

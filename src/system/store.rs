@@ -44,7 +44,7 @@ pub(crate) fn settle(steps: &[SecretStep]) -> Result<Secrets, Error> {
                 continue;
             }
             Decision::Use { secret, .. } => (secret.clone(), false),
-            Decision::Generate(path) => create_once(step.kind, path)?,
+            Decision::Generate(path) => create_once(step.kind, path, generate(step.kind)?)?,
             Decision::Derive => match secrets.of(SecretKind::Fernet) {
                 Some(Secret::Fernet(keys)) => (Secret::derive(step.kind, keys)?, true),
                 _ => return Err(Error::Bug { what: "nothing to derive a secret from".to_owned() }),
@@ -57,7 +57,7 @@ pub(crate) fn settle(steps: &[SecretStep]) -> Result<Secrets, Error> {
 }
 
 /// Creates the file of a secret, or reads the one of whoever was first. Says whether it was us.
-fn create_once(kind: SecretKind, path: &Path) -> Result<(Secret, bool), Error> {
+pub(super) fn create_once(kind: SecretKind, path: &Path, secret: Secret) -> Result<(Secret, bool), Error> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let failed = |path: &Path, error: &io::Error| Error::CannotWrite {
         what: format!("the {kind}"),
@@ -66,7 +66,6 @@ fn create_once(kind: SecretKind, path: &Path) -> Result<(Secret, bool), Error> {
         denied: is_denied(error),
     };
     create_folder(folder).map_err(|error| failed(folder, &error))?;
-    let secret = generate(kind)?;
     let line = Zeroizing::new(format!("{}\n", *secret.reveal()));
     match publish(folder, path, line.as_bytes()) {
         Ok(()) => Ok((secret, true)),
@@ -128,7 +127,10 @@ fn create_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(if getegid().as_raw() == 0 { 0o770 } else { 0o700 }).create(folder)
+    let mode = if getegid().as_raw() == 0 { 0o770 } else { 0o700 };
+    DirBuilder::new().recursive(true).mode(mode).create(folder)?;
+    // The umask has had its say; under group 0 the next start may be another user of it.
+    fs::set_permissions(folder, Permissions::from_mode(mode))
 }
 
 /// The secret of whoever was first. A file that was linked is whole; one that was written in place may still be growing.

@@ -1,0 +1,83 @@
+//! Our verb `key`: what people do with the secrets by hand.
+
+use std::io::{self, IsTerminal, Read};
+use std::path::PathBuf;
+
+use zeroize::Zeroizing;
+
+use super::cause;
+use super::store::{self, Secrets};
+use crate::cli::KeyVerb;
+use crate::error::{Error, Exit};
+use crate::export;
+use crate::log;
+use crate::plan::Plan;
+use crate::secret::{Secret, SecretKind};
+use crate::secrets::{Creation, Decision};
+use crate::source::Source;
+
+/// No list of keys is longer than this, but for a mistake.
+const LONGEST_INPUT: u64 = 1 << 16;
+
+/// Does what was asked; the secrets are settled already.
+pub(crate) fn carry_out(verb: KeyVerb, plan: &Plan, secrets: &Secrets) -> Result<Exit, Error> {
+    match verb {
+        KeyVerb::Check => {
+            fernet(plan, secrets)?;
+        }
+        KeyVerb::Export { form } => {
+            fernet(plan, secrets)?;
+            log::data(&*export::text(form, &plan.secrets, |kind| secrets.of(kind)));
+        }
+        KeyVerb::Fingerprint => log::data(format_args!("{}\n", fernet(plan, secrets)?)),
+        KeyVerb::Generate => {}
+        KeyVerb::Import => import(plan)?,
+        KeyVerb::Show { yes } => {
+            let secret = fernet(plan, secrets)?;
+            if !yes && !io::stdout().is_terminal() {
+                let message =
+                    "cannot print the Fernet key to something that is not a terminal: expected `--yes`".to_owned();
+                return Err(Error::Usage { message });
+            }
+            log::data(format_args!("{}\n", *secret.reveal()));
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// The Fernet key, or why there is none.
+fn fernet<'s>(plan: &Plan, secrets: &'s Secrets) -> Result<&'s Secret, Error> {
+    let kind = SecretKind::Fernet;
+    secrets.of(kind).ok_or_else(|| Error::NoSecret {
+        kind,
+        why: match plan.secrets.first().map(|step| &step.decision) {
+            Some(Decision::Leave(source)) => format!("it is left to Airflow by {source}"),
+            _ => format!("none is set, and there is none in `{}`", plan.key_dir.display()),
+        },
+    })
+}
+
+/// Keeps a key that comes from standard input, so that it is in no argument and no variable.
+fn import(plan: &Plan) -> Result<(), Error> {
+    let kind = SecretKind::Fernet;
+    let input = Source::File(PathBuf::from("/dev/stdin"));
+    let mut text = Zeroizing::new(Vec::new());
+    io::stdin().take(LONGEST_INPUT).read_to_end(&mut text).map_err(|error| Error::InvalidSecret {
+        kind,
+        source_of_it: input.clone(),
+        problem: cause(&error),
+    })?;
+    let given =
+        Secret::parse(kind, &text).map_err(|problem| Error::InvalidSecret { kind, source_of_it: input, problem })?;
+    if let Creation::Refused(why) = &plan.place {
+        return Err(Error::NoPlaceForSecret { kind, dir: plan.key_dir.clone(), why: why.clone() });
+    }
+    let path = plan.key_dir.join(kind.file_name());
+    let (kept, made) = store::create_once(kind, &path, given.clone())?;
+    if kept != given {
+        return Err(Error::KeyExists { path, kept: kept.to_string(), given: given.to_string() });
+    }
+    let what = if made { "kept" } else { "there already" };
+    log::info(format_args!("{kind}: {what} in `{}`, fingerprint {kept}", path.display()));
+    Ok(())
+}
