@@ -42,6 +42,11 @@ impl Environment {
         self.variables.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
+    /// Airflow's home; the puckel image's where none is set.
+    pub(crate) fn airflow_home(&self) -> PathBuf {
+        self.os("AIRFLOW_HOME").map_or_else(|| PathBuf::from("/usr/local/airflow"), PathBuf::from)
+    }
+
     /// Whether the variable is there and not empty.
     pub(crate) fn is_set(&self, name: &str) -> bool {
         self.os(name).is_some()

@@ -71,6 +71,9 @@ pub(crate) enum Error {
     /// Something that cannot happen did.
     #[error("unexpected: {what}")]
     Bug { what: String },
+    /// We cannot be the user that we should be.
+    #[error("cannot become `{whom}`: {cause}")]
+    CannotBecome { whom: String, cause: String },
     /// A file or folder could not be created or written.
     #[error("cannot write {what} `{}`: {cause}", path.display())]
     CannotWrite { what: String, path: PathBuf, cause: String, denied: bool },
@@ -159,9 +162,9 @@ impl Error {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Bug { .. } => Exit::Bug,
-            Self::CannotWrite { denied: true, .. } | Self::Unreadable { cause: Unreadable::Denied(_), .. } => {
-                Exit::Permission
-            }
+            Self::CannotBecome { .. }
+            | Self::CannotWrite { denied: true, .. }
+            | Self::Unreadable { cause: Unreadable::Denied(_), .. } => Exit::Permission,
             Self::CannotWrite { .. } | Self::KeyExists { .. } => Exit::CannotCreate,
             Self::CannotRun { found: Found::No, .. } | Self::CommandNotFound { .. } => Exit::NotFound,
             Self::CannotRun { .. } => Exit::NotExecutable,
@@ -190,6 +193,9 @@ impl Error {
         let did_you_mean = |nearest: &Option<String>| nearest.as_ref().map(|name| format!("did you mean `{name}`?"));
         Some(match self {
             Self::Bug { .. } => "this is a bug of airflow-entrypoint; please report it".to_owned(),
+            Self::CannotBecome { .. } => {
+                "start the container as that user (`user:`), or as root with `cap_add: [SETUID, SETGID, CHOWN]`".to_owned()
+            }
             Self::CannotWrite { path, denied: true, .. } => {
                 format!("let this user write to `{}` (chown, or `user:` of the container)", path.parent().unwrap_or(path).display())
             }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt::{self, Display, Formatter};
 
 use crate::commands::Class;
+use crate::identity::IdentityStep;
 use crate::plan::Plan;
 use crate::secret::Secret;
 use crate::secrets::Decision;
@@ -25,21 +26,22 @@ impl Display for Plan {
         for step in &self.secrets {
             writeln!(f, "   {step}")?;
         }
-        writeln!(f, "2. {}", self.config)?;
+        writeln!(f, "2. {}", self.identity)?;
+        writeln!(f, "3. {}", self.config)?;
         match &self.requirements {
-            Some(step) => writeln!(f, "3. {step}")?,
-            None => writeln!(f, "3. no requirements to install")?,
+            Some(step) => writeln!(f, "4. {step}")?,
+            None => writeln!(f, "4. no requirements to install")?,
         }
         if self.wait.services.is_empty() {
-            writeln!(f, "4. wait for nothing")?;
+            writeln!(f, "5. wait for nothing")?;
         } else {
-            writeln!(f, "4. wait, {}, until these answer", self.wait.timeout)?;
+            writeln!(f, "5. wait, {}, until these answer", self.wait.timeout)?;
         }
         for service in &self.wait.services {
             writeln!(f, "   {service} ({})", service.source)?;
         }
-        writeln!(f, "5. {}", self.migrate)?;
-        writeln!(f, "6. {}", self.launch)?;
+        writeln!(f, "6. {}", self.migrate)?;
+        writeln!(f, "7. {}", self.launch)?;
         writeln!(f, "environment of the command")?;
         for change in &self.changes {
             let secret = self.secrets.iter().find(|step| change.value == Value::Secret(step.kind));
@@ -96,6 +98,16 @@ impl Display for SecretStep {
             Decision::Leave(source) => write!(f, "left to Airflow by {source}"),
             Decision::Use { secret, source } => write!(f, "from {source}, fingerprint {secret}"),
             Decision::Without => write!(f, "none, and this command makes none"),
+        }
+    }
+}
+
+impl Display for IdentityStep {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Become(account) => write!(f, "become the user `{}` ({}:{})", account.name, account.uid, account.gid),
+            Self::Introduce(account) => write!(f, "name the unknown user {} `{}`", account.uid, account.name),
+            Self::Stay => write!(f, "stay the user that we are"),
         }
     }
 }

@@ -12,8 +12,10 @@ mod executor;
 mod explain;
 mod export;
 mod fernet_keys;
+mod identity;
 mod log;
 mod mounts;
+mod nearest;
 mod plan;
 mod puckel;
 mod secret;
@@ -34,7 +36,7 @@ use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
-use crate::system::{airflow, files, keys, process, services, store};
+use crate::system::{airflow, files, keys, process, services, store, user};
 
 fn main() -> ExitCode {
     match start() {
@@ -70,6 +72,7 @@ fn start() -> Result<Exit, Error> {
         return keys::carry_out(verb, &plan, &secrets);
     }
     let mut environment = plan.environment(world.environment, |kind| secrets.of(kind));
+    user::settle(&plan.identity, &plan.key_dir, &mut environment)?;
     if let Some(elsewhere) = files::write_config(&plan.config, &environment)? {
         environment.set_path("AIRFLOW_CONFIG", elsewhere);
     }

@@ -9,6 +9,7 @@ use crate::cli::{Job, KeyVerb};
 use crate::commands::{self, Class, Command, Lookup};
 use crate::connections::{self, Connections, Said, Server};
 use crate::error::{Error, Found};
+use crate::identity::{self, IdentityStep};
 use crate::mounts::{self, Persistence};
 use crate::secret::SecretKind;
 use crate::secrets::{self, Creation, Evidence};
@@ -17,9 +18,6 @@ use crate::source::Source;
 use crate::steps::{Change, ConfigStep, LaunchStep, MigrateStep, RequirementsStep, SecretStep, Service, WaitStep};
 use crate::system::world::{Files, World};
 use crate::user_config;
-
-/// The puckel image's home, for images that name none.
-pub(crate) const AIRFLOW_HOME: &str = "/usr/local/airflow";
 
 /// The whole start, decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +33,7 @@ pub(crate) struct Plan {
     pub key_dir: PathBuf,
     /// Whether one would be kept there.
     pub place: Creation,
+    pub identity: IdentityStep,
     /// What the environment of every later step says differently from ours; secrets by name.
     pub changes: Vec<Change>,
     pub config: ConfigStep,
@@ -60,7 +59,7 @@ impl Plan {
         must_be_installed(&command, world)?;
         let mut needs = Needs::of(command.class, settings);
         needs.may_create_secrets |= *job == Job::Key(KeyVerb::Generate);
-        let home = world.environment.os("AIRFLOW_HOME").map_or_else(|| PathBuf::from(AIRFLOW_HOME), PathBuf::from);
+        let home = world.environment.airflow_home();
         let config_path = files.config_path.clone();
         let users = files.config.as_deref().filter(|text| !user_config::is_ours(text));
         let configured = |option| users.and_then(|text| user_config::value(text, &config_path, option));
@@ -86,6 +85,7 @@ impl Plan {
         let login_file =
             (kept == Persistence::Persistent).then(|| settings.key_dir.join("simple_auth_manager_passwords.json"));
         let changes = changes::make(&said, &home, &connections, &secrets, login_file);
+        let identity = identity::decide(settings.run_as.as_deref(), command.class, &world.users, &home)?;
         let launch = launch(&command, settings, &connections, version);
         Ok(Self {
             config: match users {
@@ -97,6 +97,7 @@ impl Plan {
             migrate: migrate(needs, settings, &connections.database, &command, version),
             key_dir: settings.key_dir.clone(),
             place,
+            identity,
             airflow,
             command,
             warnings,

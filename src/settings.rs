@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::airflow_version::Version;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::nearest::nearest;
 use crate::puckel::Puckel;
 use crate::source::Source;
 
@@ -32,13 +33,14 @@ pub(crate) struct Setting {
 }
 
 /// The settings table.
-pub(crate) const TABLE: [Setting; 9] = [
+pub(crate) const TABLE: [Setting; 10] = [
     Setting { name: "airflow_version", default: "", expects: "a version such as `2.11.2`" },
     Setting { name: "ephemeral_key", default: "false", expects: "`true` or `false`" },
     Setting { name: "key_dir", default: "/keys", expects: "an absolute path" },
     Setting { name: "migrate", default: "auto", expects: "`auto`, `true` or `false`" },
     Setting { name: "prepare", default: "auto", expects: "`auto` or `always`" },
     Setting { name: "requirements", default: "/requirements.txt", expects: "an absolute path" },
+    Setting { name: "run_as", default: "", expects: "a user: a name or a number, with `:` and a group if need be" },
     Setting { name: "template", default: "", expects: "an absolute path" },
     Setting { name: "wait_timeout", default: "100s", expects: "`off`, `forever` or a duration such as `90s` or `5m`" },
     Setting { name: "web_scheduler", default: "auto", expects: "`auto`, `true` or `false`" },
@@ -54,6 +56,7 @@ struct Written {
     migrate: Option<Text>,
     prepare: Option<Text>,
     requirements: Option<Text>,
+    run_as: Option<Text>,
     template: Option<Text>,
     wait_timeout: Option<Text>,
     web_scheduler: Option<Text>,
@@ -80,6 +83,8 @@ pub(crate) struct Settings {
     pub puckel: Puckel,
     /// Python packages to install before a service starts.
     pub requirements: PathBuf,
+    /// Whom to become when we are root.
+    pub run_as: Option<String>,
     /// The user's own template of `airflow.cfg`.
     pub template: Option<PathBuf>,
     /// How long to wait for database and broker.
@@ -139,6 +144,7 @@ impl Settings {
             prepare: reader.required("prepare", |w| &w.prepare, Prepare::parse)?,
             puckel,
             requirements: reader.required("requirements", |w| &w.requirements, absolute)?,
+            run_as: reader.value("run_as", |w| &w.run_as, |text| Some(text.to_owned()))?,
             template: reader.value("template", |w| &w.template, absolute)?,
             wait_timeout: reader.required("wait_timeout", |w| &w.wait_timeout, WaitTimeout::parse)?,
             web_scheduler: reader.required("web_scheduler", |w| &w.web_scheduler, Choice::parse)?,
@@ -221,16 +227,6 @@ fn written_in_file(file: &SettingsFile) -> Result<Written, Error> {
         }
     }
     toml::from_str(&file.text).map_err(unreadable)
-}
-
-/// The known name that is most like this one.
-pub(crate) fn nearest(name: &str, known: impl IntoIterator<Item = String>) -> Option<String> {
-    known
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(name, &candidate), candidate))
-        .min()
-        .filter(|(distance, candidate)| *distance <= candidate.len().max(name.len()) / 3)
-        .map(|(_, candidate)| candidate)
 }
 
 /// The one reading of yes and no.

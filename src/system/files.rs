@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
-use super::staged::Staged;
+use super::staged::{Staged, private_mode};
 use super::{cause, is_denied};
 use crate::environment::Environment;
 use crate::error::Error;
@@ -63,7 +63,7 @@ fn is_read_only(error: &io::Error) -> bool {
 
 /// Puts a new text in the place of the old one, whole or not at all.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let staged = Staged::write(path, text.as_bytes(), 0o600)?;
+    let staged = Staged::write(path, text.as_bytes(), private_mode())?;
     match fs::rename(staged.path(), path) {
         // The file itself is a mount: it cannot be replaced, only written to.
         Err(error) if matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices) => {

@@ -9,6 +9,7 @@ pub(crate) mod services;
 pub(crate) mod signals;
 mod staged;
 pub(crate) mod store;
+pub(crate) mod user;
 pub(crate) mod world;
 
 use std::io;

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::getegid;
+
 /// The staged file; removed when it has served.
 pub(super) struct Staged(PathBuf);
 
@@ -47,4 +49,9 @@ pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
         let _ = fs::remove_file(path);
     }
     written
+}
+
+/// Readable by us alone; under group 0 by the group too, since OpenShift gives each start another user of it.
+pub(super) fn private_mode() -> u32 {
+    if getegid().as_raw() == 0 { 0o640 } else { 0o600 }
 }

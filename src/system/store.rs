@@ -13,7 +13,7 @@ use nix::libc::O_TMPFILE;
 use nix::unistd::{getegid, linkat};
 use zeroize::Zeroizing;
 
-use super::staged::{self, Staged};
+use super::staged::{self, Staged, private_mode};
 use super::{cause, is_denied, world};
 use crate::error::Error;
 use crate::log;
@@ -96,8 +96,8 @@ fn publish(folder: &Path, path: &Path, line: &[u8]) -> io::Result<()> {
 
 /// By a file that has no name until it is whole: whenever we are killed, nothing is left behind (open(2), `O_TMPFILE`).
 fn publish_nameless(folder: &Path, path: &Path, line: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).custom_flags(O_TMPFILE).mode(mode()).open(folder)?;
-    file.set_permissions(Permissions::from_mode(mode()))?;
+    let mut file = OpenOptions::new().write(true).custom_flags(O_TMPFILE).mode(private_mode()).open(folder)?;
+    file.set_permissions(Permissions::from_mode(private_mode()))?;
     file.write_all(line)?;
     file.sync_all()?;
     let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -106,9 +106,9 @@ fn publish_nameless(folder: &Path, path: &Path, line: &[u8]) -> io::Result<()> {
 
 /// By a file beside it, or in place where there are no hard links (vfat, some FUSE and SMB mounts).
 fn publish_named(path: &Path, line: &[u8]) -> io::Result<()> {
-    let staged = Staged::write(path, line, mode())?;
+    let staged = Staged::write(path, line, private_mode())?;
     match fs::hard_link(staged.path(), path) {
-        Err(error) if is_without_links(&error) => staged::write_new(path, line, mode()),
+        Err(error) if is_without_links(&error) => staged::write_new(path, line, private_mode()),
         done => done,
     }
 }
@@ -116,11 +116,6 @@ fn publish_named(path: &Path, line: &[u8]) -> io::Result<()> {
 fn is_without_links(error: &io::Error) -> bool {
     use nix::libc::{EMLINK, ENOSYS, ENOTSUP, EPERM};
     matches!(error.raw_os_error(), Some(EPERM | ENOTSUP | ENOSYS | EMLINK))
-}
-
-/// Readable by us alone; under group 0 by the group too, since OpenShift gives each start another user.
-fn mode() -> u32 {
-    if getegid().as_raw() == 0 { 0o640 } else { 0o600 }
 }
 
 fn create_folder(folder: &Path) -> io::Result<()> {

@@ -15,6 +15,7 @@ use crate::airflow_version::{Version, interpreter, version_in_source};
 use crate::cli::Job;
 use crate::environment::Environment;
 use crate::error::{Error, Unreadable};
+use crate::identity::Users;
 use crate::secret::{Secret, SecretKind};
 use crate::secrets::{Stored, facts};
 use crate::settings::{SETTINGS_FILE, SETTINGS_FILE_VARIABLE, Settings, SettingsFile};
@@ -38,6 +39,7 @@ pub(crate) struct World {
     /// `/proc/self/mountinfo`.
     pub mountinfo: String,
     pub settings_file: Option<SettingsFile>,
+    pub users: Users,
 }
 
 /// The files that the settings point to.
@@ -78,6 +80,7 @@ impl World {
             in_virtual_environment: prefixes.iter().any(|prefix| prefix.join("pyvenv.cfg").is_file()),
             mountinfo: fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
             settings_file: settings_file(&environment)?,
+            users: users(&environment),
             environment,
         })
     }
@@ -87,8 +90,7 @@ impl Files {
     /// Looks at what the settings point to.
     pub(crate) fn look(settings: &Settings, world: &World) -> Result<Self, Error> {
         let environment = &world.environment;
-        let home =
-            environment.os("AIRFLOW_HOME").map_or_else(|| Path::new(crate::plan::AIRFLOW_HOME).into(), PathBuf::from);
+        let home = environment.airflow_home();
         let config_path = environment.os("AIRFLOW_CONFIG").map_or_else(|| home.join("airflow.cfg"), PathBuf::from);
         let template =
             settings.template.as_ref().map(|path| Ok((path.clone(), text(path, "template")?.unwrap_or_default())));
@@ -231,6 +233,19 @@ fn prefixes(program: &Path) -> Vec<PathBuf> {
         }
     }
     prefixes
+}
+
+/// Who we are, and what the system knows of users.
+fn users(environment: &Environment) -> Users {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let home = fs::metadata(environment.airflow_home()).ok();
+    Users {
+        uid: geteuid().as_raw(),
+        gid: getegid().as_raw(),
+        passwd: read("/etc/passwd"),
+        group: if geteuid().is_root() { read("/etc/group") } else { String::new() },
+        home_owner: home.map(|metadata| (metadata.uid(), metadata.gid())),
+    }
 }
 
 /// The version of the Airflow that the program belongs to.
