@@ -1,0 +1,31 @@
+# An Airflow image with airflow-entrypoint as its ENTRYPOINT.
+#
+#   docker build -t my-airflow .
+#   docker build -t my-airflow --build-arg AIRFLOW_IMAGE=apache/airflow:2.11.2 .
+#   docker build -t my-airflow --build-arg AIRFLOW_IMAGE=puckel/docker-airflow:1.10.9 --build-arg AIRFLOW_UID=1000 .
+ARG RUST_IMAGE=rust:1-slim-bookworm
+ARG AIRFLOW_IMAGE=apache/airflow:3.3.2
+
+FROM ${RUST_IMAGE} AS build
+WORKDIR /src
+# The dependencies first, with a program that does nothing: a change of the sources does not fetch and compile them again.
+COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
+RUN mkdir src && echo 'fn main() {}' >src/main.rs && cargo build --release --locked
+COPY . .
+# cargo goes by times, and the sources may be older than the program that did nothing. The folder of the result is named
+# after the machine's target.
+RUN touch src/main.rs && cargo build --release --locked && cp target/*/release/airflow-entrypoint /
+
+FROM ${AIRFLOW_IMAGE}
+# The user of that image; 50000 is that of the official one.
+ARG AIRFLOW_UID=50000
+USER root
+COPY --from=build /airflow-entrypoint /usr/local/bin/airflow-entrypoint
+# A named volume that is mounted here for the first time takes over owner and mode: any member of group 0 may write, and
+# nobody else may look. There is no VOLUME on purpose: an anonymous volume would look as if it kept the keys, and each
+# container would have one of its own.
+RUN install -d -o ${AIRFLOW_UID} -g 0 -m 0770 /keys
+USER ${AIRFLOW_UID}
+ENTRYPOINT ["/usr/local/bin/airflow-entrypoint"]
+CMD ["webserver"]
