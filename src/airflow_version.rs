@@ -178,6 +178,16 @@ impl AirflowOption {
         std::iter::once(self).chain(other)
     }
 
+    /// Whether Airflow runs `..._CMD` for it: 1.10 and 2.0 have a fixed list without the web secret
+    /// (`sensitive_config_values` in `airflow/configuration.py`).
+    pub(crate) fn takes_command(self, version: Version) -> bool {
+        match self {
+            Self::EXECUTOR | Self::LOAD_EXAMPLES => false,
+            Self::WEBSERVER_SECRET_KEY => (version.major, version.minor) >= (2, 1),
+            _ => true,
+        }
+    }
+
     /// The variable by which Airflow is told to run a command or to ask its secrets backend for the value.
     pub(crate) fn left_to_airflow(self, environment: &Environment) -> Option<Source> {
         ["_cmd", "_secret"]

@@ -3,13 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use crate::airflow_version::{AirflowOption, Line};
+use crate::commands::Class;
 use crate::connections::{Connections, Said};
 use crate::environment::Environment;
 use crate::plan::Plan;
 use crate::secret::{Secret, SecretKind};
 use crate::secrets::Decision;
+use crate::settings;
 use crate::source::Source;
 use crate::steps::{Change, SecretStep, Value};
+use crate::values::Handover;
 
 impl Plan {
     /// The environment of every later step.
@@ -61,10 +64,6 @@ pub(crate) fn make(
         value: Value::Text(file.display().to_string()),
         source: Source::Derived("the key folder".to_owned()),
     }));
-    // What was only meant for us, and what Airflow must not see in the command's environment.
-    for name in environment.helpers() {
-        changes.push(Change { name: name.to_owned(), value: Value::Unset, source: environment.source(name) });
-    }
     // Every other variable that we manage and that is set to nothing.
     for option in AirflowOption::MANAGED {
         let name = option.variable();
@@ -73,6 +72,17 @@ pub(crate) fn make(
         }
     }
     changes
+}
+
+/// What was only meant for us: values that we read from files, our settings, and where secrets are to be seen nowhere, the puckel
+/// image's variables that hold one. A program that is not Airflow's may call us again and keeps our settings.
+pub(crate) fn helpers(environment: &Environment, class: Class, handover: Handover) -> Vec<Change> {
+    let names = environment.iter().filter_map(|(name, _)| name.to_str()).filter(|&name| {
+        environment.is_helper(name)
+            || name.starts_with(settings::PREFIX) && class != Class::Other
+            || handover == Handover::Command && matches!(name, "FERNET_KEY" | "POSTGRES_PASSWORD" | "REDIS_PASSWORD")
+    });
+    names.map(|name| Change { name: name.to_owned(), value: Value::Unset, source: environment.source(name) }).collect()
 }
 
 /// Airflow 3 writes the passwords of its simple login into its home, where they end with the container. They go to the key folder

@@ -94,9 +94,9 @@ impl Environment {
         }
     }
 
-    /// The variables that are ours to understand and whose value came from a file: nobody after us needs them.
-    pub(crate) fn helpers(&self) -> impl Iterator<Item = &str> {
-        self.files.keys().map(String::as_str).filter(|name| !name.starts_with("AIRFLOW"))
+    /// Whether a variable is ours to understand and its value came from a file: nobody after us needs it.
+    pub(crate) fn is_helper(&self, name: &str) -> bool {
+        self.files.contains_key(name) && !name.starts_with("AIRFLOW")
     }
 
     /// The value of a variable for a template: only text can be rendered.

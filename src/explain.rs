@@ -50,6 +50,9 @@ impl Display for Plan {
                 _ => writeln!(f, "   {change}")?,
             }
         }
+        if !self.hidden.is_empty() {
+            writeln!(f, "   secrets and URLs not as they are, but by `..._CMD` from files that this user alone reads")?;
+        }
         Ok(())
     }
 }

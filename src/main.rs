@@ -27,6 +27,7 @@ mod system;
 mod template;
 mod urls;
 mod user_config;
+mod values;
 
 use std::process::ExitCode;
 
@@ -73,6 +74,7 @@ fn start() -> Result<Exit, Error> {
     }
     let mut environment = plan.environment(world.environment, |kind| secrets.of(kind));
     user::settle(&plan.identity, &plan.key_dir, &mut environment)?;
+    files::hide(&plan.hidden, &mut environment)?;
     if let Some(elsewhere) = files::write_config(&plan.config, &environment)? {
         environment.set_path("AIRFLOW_CONFIG", elsewhere);
     }

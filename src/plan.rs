@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::airflow_version::{Line, Version};
+use crate::airflow_version::{AirflowOption, Line, Version};
 use crate::changes;
 use crate::cli::{Job, KeyVerb};
 use crate::commands::{self, Class, Command, Lookup};
@@ -13,11 +13,12 @@ use crate::identity::{self, IdentityStep};
 use crate::mounts::{self, Persistence};
 use crate::secret::SecretKind;
 use crate::secrets::{self, Creation, Evidence};
-use crate::settings::{Choice, Prepare, Settings, WaitTimeout};
+use crate::settings::Settings;
 use crate::source::Source;
 use crate::steps::{Change, ConfigStep, LaunchStep, MigrateStep, RequirementsStep, SecretStep, Service, WaitStep};
 use crate::system::world::{Files, World};
 use crate::user_config;
+use crate::values::{Choice, Handover, Prepare, WaitTimeout};
 
 /// The whole start, decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub(crate) struct Plan {
     pub identity: IdentityStep,
     /// What the environment of every later step says differently from ours; secrets by name.
     pub changes: Vec<Change>,
+    /// What Airflow is given by `..._CMD` and not as it is.
+    pub hidden: Vec<AirflowOption>,
     pub config: ConfigStep,
     pub requirements: Option<RequirementsStep>,
     pub wait: WaitStep,
@@ -84,7 +87,14 @@ impl Plan {
         let secrets = secret_steps(&evidence, &mut warnings)?;
         let login_file =
             (kept == Persistence::Persistent).then(|| settings.key_dir.join("simple_auth_manager_passwords.json"));
-        let changes = changes::make(&said, &home, &connections, &secrets, login_file);
+        let mut changes = changes::make(&said, &home, &connections, &secrets, login_file);
+        changes.extend(changes::helpers(&world.environment, command.class, settings.secrets));
+        let hidden = match settings.secrets {
+            Handover::Command => {
+                AirflowOption::MANAGED.into_iter().filter(|option| option.takes_command(version)).collect()
+            }
+            Handover::Plain => Vec::new(),
+        };
         let identity = identity::decide(settings.run_as.as_deref(), command.class, &world.users, &home)?;
         let launch = launch(&command, settings, &connections, version);
         Ok(Self {
@@ -103,6 +113,7 @@ impl Plan {
             warnings,
             secrets,
             changes,
+            hidden,
             launch,
         })
     }

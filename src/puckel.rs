@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::settings::boolean;
+use crate::values::boolean;
 
 /// What the puckel image's variables say, each one valid. `None` is unset or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,9 +2,7 @@
 //!
 //! Each value is checked alone here; what follows from all of them together is the plan's business.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -14,6 +12,7 @@ use crate::error::Error;
 use crate::nearest::nearest;
 use crate::puckel::Puckel;
 use crate::source::Source;
+use crate::values::{Choice, Handover, Prepare, WaitTimeout, boolean};
 
 /// What our variables start with.
 pub(crate) const PREFIX: &str = "ENTRYPOINT_";
@@ -33,7 +32,7 @@ pub(crate) struct Setting {
 }
 
 /// The settings table.
-pub(crate) const TABLE: [Setting; 10] = [
+pub(crate) const TABLE: [Setting; 11] = [
     Setting { name: "airflow_version", default: "", expects: "a version such as `2.11.2`" },
     Setting { name: "ephemeral_key", default: "false", expects: "`true` or `false`" },
     Setting { name: "key_dir", default: "/keys", expects: "an absolute path" },
@@ -41,6 +40,7 @@ pub(crate) const TABLE: [Setting; 10] = [
     Setting { name: "prepare", default: "auto", expects: "`auto` or `always`" },
     Setting { name: "requirements", default: "/requirements.txt", expects: "an absolute path" },
     Setting { name: "run_as", default: "", expects: "a user: a name or a number, with `:` and a group if need be" },
+    Setting { name: "secrets", default: "env+cfg", expects: "`env+cfg` or `cmd`" },
     Setting { name: "template", default: "", expects: "an absolute path" },
     Setting { name: "wait_timeout", default: "100s", expects: "`off`, `forever` or a duration such as `90s` or `5m`" },
     Setting { name: "web_scheduler", default: "auto", expects: "`auto`, `true` or `false`" },
@@ -57,6 +57,7 @@ struct Written {
     prepare: Option<Text>,
     requirements: Option<Text>,
     run_as: Option<Text>,
+    secrets: Option<Text>,
     template: Option<Text>,
     wait_timeout: Option<Text>,
     web_scheduler: Option<Text>,
@@ -85,6 +86,8 @@ pub(crate) struct Settings {
     pub requirements: PathBuf,
     /// Whom to become when we are root.
     pub run_as: Option<String>,
+    /// How Airflow is given secrets and URLs.
+    pub secrets: Handover,
     /// The user's own template of `airflow.cfg`.
     pub template: Option<PathBuf>,
     /// How long to wait for database and broker.
@@ -93,31 +96,6 @@ pub(crate) struct Settings {
     pub web_scheduler: Choice,
     /// What was said in vain, or nearly wrong.
     pub warnings: Vec<String>,
-}
-
-/// A switch that can also be left to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Choice {
-    Auto,
-    No,
-    Yes,
-}
-
-/// Which commands get what a service gets: secrets made, requirements, waiting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Prepare {
-    /// Every command, as the bash entrypoint did.
-    Always,
-    /// Each command what its class needs.
-    Auto,
-}
-
-/// How long to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WaitTimeout {
-    After(Duration),
-    Forever,
-    Off,
 }
 
 /// The settings file, if there is one.
@@ -145,6 +123,7 @@ impl Settings {
             puckel,
             requirements: reader.required("requirements", |w| &w.requirements, absolute)?,
             run_as: reader.value("run_as", |w| &w.run_as, |text| Some(text.to_owned()))?,
+            secrets: reader.required("secrets", |w| &w.secrets, Handover::parse)?,
             template: reader.value("template", |w| &w.template, absolute)?,
             wait_timeout: reader.required("wait_timeout", |w| &w.wait_timeout, WaitTimeout::parse)?,
             web_scheduler: reader.required("web_scheduler", |w| &w.web_scheduler, Choice::parse)?,
@@ -229,70 +208,9 @@ fn written_in_file(file: &SettingsFile) -> Result<Written, Error> {
     toml::from_str(&file.text).map_err(unreadable)
 }
 
-/// The one reading of yes and no.
-pub(crate) fn boolean(text: &str) -> Option<bool> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "1" | "on" | "t" | "true" | "y" | "yes" => Some(true),
-        "0" | "f" | "false" | "n" | "no" | "off" => Some(false),
-        _ => None,
-    }
-}
-
 fn absolute(text: &str) -> Option<PathBuf> {
     let path = PathBuf::from(text);
     path.is_absolute().then_some(path)
-}
-
-impl Choice {
-    fn parse(text: &str) -> Option<Self> {
-        if text.trim().eq_ignore_ascii_case("auto") {
-            return Some(Self::Auto);
-        }
-        boolean(text).map(|yes| if yes { Self::Yes } else { Self::No })
-    }
-}
-
-impl Prepare {
-    fn parse(text: &str) -> Option<Self> {
-        match text.trim().to_ascii_lowercase().as_str() {
-            "always" => Some(Self::Always),
-            "auto" => Some(Self::Auto),
-            _ => None,
-        }
-    }
-}
-
-impl WaitTimeout {
-    /// `off`, `forever`, or a number with `ms`, `s`, `m` or `h`. A bare `0` is refused: it means "off" to some and "forever" to
-    /// others; any other bare number is seconds.
-    fn parse(text: &str) -> Option<Self> {
-        let text = text.trim().to_ascii_lowercase();
-        match text.as_str() {
-            "off" => return Some(Self::Off),
-            "forever" => return Some(Self::Forever),
-            _ => {}
-        }
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let number: u64 = text[..digits].parse().ok().filter(|&number| number > 0)?;
-        let milliseconds = match text[digits..].trim() {
-            "ms" => 1,
-            "" | "s" => 1000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return None,
-        };
-        number.checked_mul(milliseconds).map(|total| Self::After(Duration::from_millis(total)))
-    }
-}
-
-impl fmt::Display for WaitTimeout {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::After(time) => write!(formatter, "at most {time:?}"),
-            Self::Forever => write!(formatter, "without a limit"),
-            Self::Off => write!(formatter, "not at all"),
-        }
-    }
 }
 
 impl<'de> Deserialize<'de> for Text {

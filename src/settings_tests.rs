@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 use std::ffi::OsString;
@@ -25,6 +27,7 @@ fn without_a_word_every_setting_has_its_default() {
         puckel: Puckel::default(),
         requirements: "/requirements.txt".into(),
         run_as: None,
+        secrets: Handover::Plain,
         template: None,
         wait_timeout: WaitTimeout::After(Duration::from_secs(100)),
         web_scheduler: Choice::Auto,
@@ -64,6 +67,7 @@ fn each_setting_can_be_said_in_both_places_and_is_checked_in_both() {
             "airflow_version" => ("latest", "3.1.0"),
             "key_dir" | "requirements" | "template" => ("relative", "/absolute"),
             "prepare" => ("sometimes", "always"),
+            "secrets" => ("hidden", "cmd"),
             "wait_timeout" => ("soon", "1s"),
             _ => ("perhaps", "true"),
         };
@@ -185,9 +189,9 @@ fn what_is_not_text_is_an_error_where_it_is_ours_to_read() {
 
 #[test]
 fn k14_what_may_be_a_secret_is_not_in_debug_output() {
-    let variables = [("POSTGRES_PASSWORD", "sec"), ("REDIS_PASSWORD", "sec"), ("POSTGRES_EXTRAS", "?password=sec")];
+    let variables = [("POSTGRES_PASSWORD", "hush"), ("REDIS_PASSWORD", "hush"), ("POSTGRES_EXTRAS", "?password=hush")];
     let settings = read(&variables, "").unwrap();
-    assert_eq!(settings.puckel.postgres.password.as_deref(), Some("sec"));
-    assert!(!format!("{settings:?}").contains("sec"), "{settings:?}");
-    assert!(!format!("{:?}", environment(&variables)).contains("sec"));
+    assert_eq!(settings.puckel.postgres.password.as_deref(), Some("hush"));
+    assert!(!format!("{settings:?}").contains("hush"), "{settings:?}");
+    assert!(!format!("{:?}", environment(&variables)).contains("hush"));
 }

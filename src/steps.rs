@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use crate::airflow_version::AirflowOption;
 use crate::secret::SecretKind;
 use crate::secrets::Decision;
-use crate::settings::WaitTimeout;
 use crate::source::Source;
 use crate::urls::Endpoint;
+use crate::values::WaitTimeout;
 
 /// One secret, the option that carries it, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::explain::Words;
 use crate::log;
-use crate::settings::WaitTimeout;
 use crate::steps::{MigrateStep, RequirementsStep};
+use crate::values::WaitTimeout;
 
 /// The pause between two looks at a schema that is not there yet.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -9,6 +9,7 @@ use nix::unistd::geteuid;
 
 use super::staged::{Staged, private_mode};
 use super::{cause, is_denied};
+use crate::airflow_version::AirflowOption;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::log;
@@ -52,6 +53,22 @@ pub(crate) fn write_config(step: &ConfigStep, environment: &Environment) -> Resu
     }
 }
 
+/// Puts the values of these options into files, and tells Airflow to read them by `..._CMD`. Without a line end: Airflow keeps that,
+/// and it would be part of the database's name.
+pub(crate) fn hide(options: &[AirflowOption], environment: &mut Environment) -> Result<(), Error> {
+    for option in options {
+        let variable = option.variable();
+        let Some(value) = environment.lookup(&variable).filter(|value| !value.is_empty()) else { continue };
+        let name = format!("{}.{}", option.section(), option.key());
+        let path =
+            runtime_folder().map(|folder| folder.join(&name)).map_err(|error| failed(Path::new(&name), &error))?;
+        replace(&path, value).map_err(|error| failed(&path, &error))?;
+        environment.change(&variable, None);
+        environment.change(&option.with_suffix("_cmd").variable(), Some(&format!("cat {}", path.display())));
+    }
+    Ok(())
+}
+
 fn failed(path: &Path, error: &io::Error) -> Error {
     let (path, what) = (path.to_owned(), "the configuration".to_owned());
     Error::CannotWrite { what, path, cause: cause(error), denied: is_denied(error) }
@@ -78,7 +95,7 @@ fn runtime_folder() -> io::Result<PathBuf> {
     let folder = std::env::temp_dir().join(format!("airflow-entrypoint-{}", geteuid()));
     match fs::DirBuilder::new().mode(0o700).create(&folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            // Anybody may have made it first: it must be a folder of ours.
+            // Anybody may have made it first: it must be a folder of ours alone.
             let metadata = fs::symlink_metadata(&folder)?;
             if metadata.is_dir() && metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o077 == 0 {
                 return Ok(folder);
