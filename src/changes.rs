@@ -12,6 +12,7 @@ use crate::secrets::Decision;
 use crate::settings;
 use crate::source::Source;
 use crate::steps::{Change, SecretStep, Value};
+use crate::urls::Redacted;
 use crate::values::Handover;
 
 impl Plan {
@@ -26,7 +27,7 @@ impl Plan {
                 Value::Secret(kind) => {
                     environment.change(name, secret(*kind).map(Secret::reveal).as_deref().map(String::as_str));
                 }
-                Value::Text(text) | Value::Url(text) => environment.change(name, Some(text)),
+                Value::Text(text) | Value::Url(Redacted(text)) => environment.change(name, Some(text)),
                 Value::Unset => environment.change(name, None),
             }
         }

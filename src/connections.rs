@@ -12,7 +12,7 @@ use crate::executor::Executor;
 use crate::puckel::Puckel;
 use crate::source::Source;
 use crate::steps::{Change, Value};
-use crate::urls::{self, Endpoint};
+use crate::urls::{self, Endpoint, Redacted};
 
 /// What follows from the variables about Airflow's connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,7 +191,7 @@ impl Said<'_> {
         }
         if let Some(url) = database.and_then(urls::result_backend) {
             let source = Source::Derived("the database's URL".to_owned());
-            changes.push(Change { name: option.variable(), value: Value::Url(url), source });
+            changes.push(Change { name: option.variable(), value: Value::Url(Redacted(url)), source });
         }
         Ok(())
     }
@@ -218,7 +218,11 @@ impl Said<'_> {
 
 fn push(settled: Settled, option: AirflowOption, changes: &mut Vec<Change>) {
     if settled.change {
-        changes.push(Change { name: option.variable(), value: Value::Url(settled.value), source: settled.source });
+        changes.push(Change {
+            name: option.variable(),
+            value: Value::Url(Redacted(settled.value)),
+            source: settled.source,
+        });
     }
 }
 

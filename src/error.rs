@@ -98,6 +98,9 @@ pub(crate) enum Error {
     /// TERM, INT, QUIT or HUP came during the start.
     #[error("stopped by {name} while {step}")]
     Interrupted { signal: u8, name: &'static str, step: String },
+    /// A folder that Airflow must be able to write to.
+    #[error("cannot write to the folder `{}`: {cause}", path.display())]
+    FolderNotWritable { path: PathBuf, cause: Unreadable, by_module: bool, owner: String },
     /// There is another key already.
     #[error("cannot import the Fernet key {given}: `{}` holds another one, fingerprint {kept}", path.display())]
     KeyExists { path: PathBuf, kept: String, given: String },
@@ -139,7 +142,7 @@ pub(crate) enum Error {
     Usage { message: String },
 }
 
-/// Why a file cannot be read.
+/// Why a file cannot be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unreadable {
     /// By its permissions: the cause, with owner, mode and who we are.
@@ -164,8 +167,9 @@ impl Error {
             Self::Bug { .. } => Exit::Bug,
             Self::CannotBecome { .. }
             | Self::CannotWrite { denied: true, .. }
+            | Self::FolderNotWritable { cause: Unreadable::Denied(_), .. }
             | Self::Unreadable { cause: Unreadable::Denied(_), .. } => Exit::Permission,
-            Self::CannotWrite { .. } | Self::KeyExists { .. } => Exit::CannotCreate,
+            Self::CannotWrite { .. } | Self::FolderNotWritable { .. } | Self::KeyExists { .. } => Exit::CannotCreate,
             Self::CannotRun { found: Found::No, .. } | Self::CommandNotFound { .. } => Exit::NotFound,
             Self::CannotRun { .. } => Exit::NotExecutable,
             Self::Interrupted { signal, .. } => Exit::Signal(*signal),
@@ -229,6 +233,14 @@ impl Error {
                     dir.display()
                 )
             }
+            Self::FolderNotWritable { by_module: true, .. } => {
+                "its mode allows it, so SELinux or AppArmor may not: mount it with `:z`".to_owned()
+            }
+            Self::FolderNotWritable { path, owner, cause: Unreadable::Denied(_), .. } => format!(
+                "`chown -R {owner}` what is mounted at `{}`, or start the container as its owner (`user:`)",
+                path.display()
+            ),
+            Self::FolderNotWritable { .. } => "mount a volume there".to_owned(),
             Self::KeyExists { .. } => {
                 "no key is ever overwritten; set `FERNET_KEY` to the given one, and Airflow gets both".to_owned()
             }

@@ -10,7 +10,6 @@ use crate::secret::Secret;
 use crate::secrets::Decision;
 use crate::source::Source;
 use crate::steps::{Change, ConfigStep, LaunchStep, MigrateStep, RequirementsStep, SecretStep, Service, Value};
-use crate::urls::Redacted;
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -27,6 +26,9 @@ impl Display for Plan {
             writeln!(f, "   {step}")?;
         }
         writeln!(f, "2. {}", self.identity)?;
+        for folder in &self.ground.folders {
+            writeln!(f, "   it must be able to write to `{}`", folder.display())?;
+        }
         writeln!(f, "3. {}", self.config)?;
         match &self.requirements {
             Some(step) => writeln!(f, "4. {step}")?,
@@ -174,7 +176,7 @@ impl Display for Change {
             Value::Secret(_) => write!(f, "{}=***", self.name)?,
             Value::Text(text) => write!(f, "{}={text}", self.name)?,
             Value::Unset => write!(f, "{} removed", self.name)?,
-            Value::Url(url) => write!(f, "{}={}", self.name, Redacted(url))?,
+            Value::Url(url) => write!(f, "{}={url}", self.name)?,
         }
         write!(f, " ({})", self.source)
     }

@@ -37,7 +37,7 @@ use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
-use crate::system::{airflow, files, keys, process, services, store, user};
+use crate::system::{airflow, files, ground, keys, process, services, store, user};
 
 fn main() -> ExitCode {
     match start() {
@@ -74,6 +74,7 @@ fn start() -> Result<Exit, Error> {
     }
     let mut environment = plan.environment(world.environment, |kind| secrets.of(kind));
     user::settle(&plan.identity, &plan.key_dir, &mut environment)?;
+    ground::prepare(&plan.ground)?;
     files::hide(&plan.hidden, &mut environment)?;
     if let Some(elsewhere) = files::write_config(&plan.config, &environment)? {
         environment.set_path("AIRFLOW_CONFIG", elsewhere);

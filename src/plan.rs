@@ -15,7 +15,9 @@ use crate::secret::SecretKind;
 use crate::secrets::{self, Creation, Evidence};
 use crate::settings::Settings;
 use crate::source::Source;
-use crate::steps::{Change, ConfigStep, LaunchStep, MigrateStep, RequirementsStep, SecretStep, Service, WaitStep};
+use crate::steps::{
+    Change, ConfigStep, GroundStep, LaunchStep, MigrateStep, RequirementsStep, SecretStep, Service, WaitStep,
+};
 use crate::system::world::{Files, World};
 use crate::user_config;
 use crate::values::{Choice, Handover, Prepare, WaitTimeout};
@@ -35,6 +37,7 @@ pub(crate) struct Plan {
     /// Whether one would be kept there.
     pub place: Creation,
     pub identity: IdentityStep,
+    pub ground: GroundStep,
     /// What the environment of every later step says differently from ours; secrets by name.
     pub changes: Vec<Change>,
     /// What Airflow is given by `..._CMD` and not as it is.
@@ -96,6 +99,11 @@ impl Plan {
             Handover::Plain => Vec::new(),
         };
         let identity = identity::decide(settings.run_as.as_deref(), command.class, &world.users, &home)?;
+        let gid = match &identity {
+            IdentityStep::Become(account) => account.gid,
+            _ => world.users.gid,
+        };
+        let ground = GroundStep::new(settings, command.class, gid, &world.environment);
         let launch = launch(&command, settings, &connections, version);
         Ok(Self {
             config: match users {
@@ -108,6 +116,7 @@ impl Plan {
             key_dir: settings.key_dir.clone(),
             place,
             identity,
+            ground,
             airflow,
             command,
             warnings,

@@ -173,6 +173,8 @@ fn d05_h04_without_a_place_none_is_made() {
         (SecretKind::Fernet, Creation::Allowed, None, file("fernet.key")),
         (SecretKind::Fernet, refused(), None, no_place("Fernet key")),
         (SecretKind::Fernet, Creation::UseOnly, None, Ok(Decision::Without)),
+        (SecretKind::Fernet, Creation::Later, None, Ok(Decision::Without)),
+        (SecretKind::Web, Creation::Later, fernet(), Ok(Decision::Without)),
         (SecretKind::Jwt, Creation::Allowed, fernet(), file("jwt_secret.key")),
         (SecretKind::Jwt, refused(), fernet(), Ok(Decision::Derive)),
         (SecretKind::Jwt, Creation::UseOnly, fernet(), Ok(Decision::Derive)),

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::nearest::nearest;
 use crate::puckel::Puckel;
 use crate::source::Source;
-use crate::values::{Choice, Handover, Prepare, WaitTimeout, boolean};
+use crate::values::{Choice, Handover, Prepare, WaitTimeout, boolean, umask};
 
 /// What our variables start with.
 pub(crate) const PREFIX: &str = "ENTRYPOINT_";
@@ -32,7 +32,7 @@ pub(crate) struct Setting {
 }
 
 /// The settings table.
-pub(crate) const TABLE: [Setting; 11] = [
+pub(crate) const TABLE: [Setting; 12] = [
     Setting { name: "airflow_version", default: "", expects: "a version such as `2.11.2`" },
     Setting { name: "ephemeral_key", default: "false", expects: "`true` or `false`" },
     Setting { name: "key_dir", default: "/keys", expects: "an absolute path" },
@@ -42,6 +42,7 @@ pub(crate) const TABLE: [Setting; 11] = [
     Setting { name: "run_as", default: "", expects: "a user: a name or a number, with `:` and a group if need be" },
     Setting { name: "secrets", default: "env+cfg", expects: "`env+cfg` or `cmd`" },
     Setting { name: "template", default: "", expects: "an absolute path" },
+    Setting { name: "umask", default: "", expects: "an octal file mode mask such as `0022`" },
     Setting { name: "wait_timeout", default: "100s", expects: "`off`, `forever` or a duration such as `90s` or `5m`" },
     Setting { name: "web_scheduler", default: "auto", expects: "`auto`, `true` or `false`" },
 ];
@@ -59,6 +60,7 @@ struct Written {
     run_as: Option<Text>,
     secrets: Option<Text>,
     template: Option<Text>,
+    umask: Option<Text>,
     wait_timeout: Option<Text>,
     web_scheduler: Option<Text>,
 }
@@ -90,6 +92,8 @@ pub(crate) struct Settings {
     pub secrets: Handover,
     /// The user's own template of `airflow.cfg`.
     pub template: Option<PathBuf>,
+    /// The file mode mask of the command.
+    pub umask: Option<u32>,
     /// How long to wait for database and broker.
     pub wait_timeout: WaitTimeout,
     /// Whether `webserver` runs the scheduler too.
@@ -125,6 +129,7 @@ impl Settings {
             run_as: reader.value("run_as", |w| &w.run_as, |text| Some(text.to_owned()))?,
             secrets: reader.required("secrets", |w| &w.secrets, Handover::parse)?,
             template: reader.value("template", |w| &w.template, absolute)?,
+            umask: reader.value("umask", |w| &w.umask, umask)?,
             wait_timeout: reader.required("wait_timeout", |w| &w.wait_timeout, WaitTimeout::parse)?,
             web_scheduler: reader.required("web_scheduler", |w| &w.web_scheduler, Choice::parse)?,
             warnings,

@@ -29,6 +29,7 @@ fn without_a_word_every_setting_has_its_default() {
         run_as: None,
         secrets: Handover::Plain,
         template: None,
+        umask: None,
         wait_timeout: WaitTimeout::After(Duration::from_secs(100)),
         web_scheduler: Choice::Auto,
         warnings: vec![],
@@ -68,6 +69,7 @@ fn each_setting_can_be_said_in_both_places_and_is_checked_in_both() {
             "key_dir" | "requirements" | "template" => ("relative", "/absolute"),
             "prepare" => ("sometimes", "always"),
             "secrets" => ("hidden", "cmd"),
+            "umask" => ("0888", "027"),
             "wait_timeout" => ("soon", "1s"),
             _ => ("perhaps", "true"),
         };

@@ -4,10 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::airflow_version::AirflowOption;
+use crate::commands::Class;
+use crate::environment::Environment;
 use crate::secret::SecretKind;
 use crate::secrets::Decision;
+use crate::settings::Settings;
 use crate::source::Source;
-use crate::urls::Endpoint;
+use crate::urls::{Endpoint, Redacted};
 use crate::values::WaitTimeout;
 
 /// One secret, the option that carries it, and what to do about it.
@@ -33,7 +36,32 @@ pub(crate) enum Value {
     Text(String),
     /// An empty variable is not nothing to Airflow: it is removed.
     Unset,
-    Url(String),
+    Url(Redacted<String>),
+}
+
+/// The folders that Airflow must be able to write to, and the file mode that it is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroundStep {
+    pub folders: Vec<PathBuf>,
+    /// The umask of the command, where it is not left as it is.
+    pub umask: Option<u32>,
+}
+
+impl GroundStep {
+    /// Airflow's log folder, which it writes to before it does anything; and under group 0 (OpenShift) files that the next user of
+    /// that group may change too, as the official image has it.
+    pub(crate) fn new(settings: &Settings, class: Class, gid: u32, environment: &Environment) -> Self {
+        let logs = ["AIRFLOW__LOGGING__BASE_LOG_FOLDER", "AIRFLOW__CORE__BASE_LOG_FOLDER"]
+            .into_iter()
+            .find_map(|name| environment.os(name).map(PathBuf::from))
+            .unwrap_or_else(|| environment.airflow_home().join("logs"));
+        let runs_airflow = matches!(class, Class::Database | Class::Service | Class::Setup);
+        let by_group = (gid == 0 && !matches!(class, Class::Key | Class::Other)).then_some(0o002);
+        Self {
+            folders: if runs_airflow && logs.is_absolute() { vec![logs] } else { Vec::new() },
+            umask: settings.umask.or(by_group),
+        }
+    }
 }
 
 /// What to do about `airflow.cfg`.

@@ -184,11 +184,18 @@ pub(crate) fn checked(url: &str, source: &crate::source::Source) -> Result<Vec<E
 }
 
 /// A URL as it may be shown: no password, and no value of a query parameter that may be one.
-pub(crate) struct Redacted<'a>(pub &'a str);
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Redacted<T>(pub T);
 
-impl fmt::Display for Redacted<'_> {
+impl<T: AsRef<str>> fmt::Debug for Redacted<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0;
+        write!(formatter, "{self}")
+    }
+}
+
+impl<T: AsRef<str>> fmt::Display for Redacted<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0.as_ref();
         // Several brokers; another `;` may be part of a password that nobody encoded.
         while let Some(at) = rest.match_indices(';').map(|(at, _)| at).find(|at| begins_with_scheme(&rest[at + 1..])) {
             redact(&rest[..at], formatter)?;

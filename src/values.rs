@@ -46,6 +46,12 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
+/// Three or four octal digits.
+pub(crate) fn umask(text: &str) -> Option<u32> {
+    let text = text.trim();
+    matches!(text.len(), 3 | 4).then(|| u32::from_str_radix(text, 8).ok()).flatten().filter(|mask| *mask <= 0o777)
+}
+
 impl Choice {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if text.trim().eq_ignore_ascii_case("auto") {

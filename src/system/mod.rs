@@ -3,6 +3,7 @@
 
 pub(crate) mod airflow;
 pub(crate) mod files;
+pub(crate) mod ground;
 pub(crate) mod keys;
 pub(crate) mod process;
 pub(crate) mod services;

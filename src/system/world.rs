@@ -24,8 +24,8 @@ use crate::source::mode;
 /// No file that we read is larger than this, but for a mistake.
 const LARGEST_FILE: u64 = 1 << 20;
 
-/// What we were given and where we are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What we were given and where we are. No `Debug`: there are secrets in it.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct World {
     /// The installed Airflow and the file that says its version.
     pub airflow: Option<(Version, PathBuf)>,
@@ -42,8 +42,8 @@ pub(crate) struct World {
     pub users: Users,
 }
 
-/// The files that the settings point to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The files that the settings point to. No `Debug`: there are secrets in it.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Files {
     /// The text of `airflow.cfg`, if it is there.
     pub config: Option<String>,
