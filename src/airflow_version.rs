@@ -142,6 +142,10 @@ impl AirflowOption {
         Self::WEBSERVER_SECRET_KEY,
     ];
 
+    /// Those that hold a secret which we keep, on any line.
+    pub(crate) const SECRETS: [Self; 4] =
+        [Self::FERNET_KEY, Self::API_SECRET_KEY, Self::WEBSERVER_SECRET_KEY, Self::JWT_SECRET];
+
     const fn new(section: &'static str, key: &'static str) -> Self {
         Self { section, key, suffix: "" }
     }

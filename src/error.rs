@@ -113,6 +113,9 @@ pub(crate) enum Error {
     /// Nobody has migrated.
     #[error("cannot start `{command}`: the schema of the database is not ready after {time}")]
     SchemaNotReady { command: String, time: String },
+    /// The command of a `..._CMD`.
+    #[error("cannot get the {kind} by `{variable}`: {cause}")]
+    SecretCommand { kind: SecretKind, variable: String, cause: String },
     /// A setting with a value that it does not take.
     #[error("cannot use {source_of_it}: expected {expected}, found `{found}`")]
     Setting { source_of_it: Source, expected: &'static str, found: String },
@@ -183,6 +186,7 @@ impl Error {
             | Self::NoPlaceForSecret { .. }
             | Self::NoSecret { .. }
             | Self::NotUnicode { .. }
+            | Self::SecretCommand { .. }
             | Self::Setting { .. }
             | Self::SettingsFile { .. }
             | Self::Template { .. }
@@ -251,6 +255,9 @@ impl Error {
             Self::SchemaNotReady { .. } => {
                 "start a container that migrates (the web server, or the command `setup`), or set `ENTRYPOINT_MIGRATE=true` here"
                     .to_owned()
+            }
+            Self::SecretCommand { .. } => {
+                "Airflow runs it without a shell; it must print the value and end with 0".to_owned()
             }
             Self::Setting { .. } => return None,
             Self::SettingsFile { .. } | Self::StepFailed { .. } | Self::Template { .. } => return None,

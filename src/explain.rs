@@ -100,7 +100,10 @@ impl Display for SecretStep {
         match &self.decision {
             Decision::Derive => write!(f, "derived from the Fernet key"),
             Decision::Generate(path) => write!(f, "make one, once, in `{}`", path.display()),
-            Decision::Leave(source) => write!(f, "left to Airflow by {source}"),
+            Decision::Leave { source, secret: Some(secret) } => {
+                write!(f, "left to Airflow by {source}, fingerprint {secret}")
+            }
+            Decision::Leave { source, secret: None } => write!(f, "left to Airflow by {source}"),
             Decision::Use { secret, source } => write!(f, "from {source}, fingerprint {secret}"),
             Decision::Without => write!(f, "none, and this command makes none"),
         }

@@ -59,7 +59,7 @@ fn start() -> Result<Exit, Error> {
     }
     let world = World::look(&invocation.job)?;
     let settings = Settings::read(&world.environment, world.settings_file.as_ref())?;
-    let files = Files::look(&settings, &world)?;
+    let files = Files::look(&settings, &world, &signals)?;
     let plan = Plan::make(&invocation.job, &settings, &world, &files)?;
     if invocation.mode == Mode::Show {
         log::data(&plan);

@@ -77,6 +77,7 @@ impl Plan {
         let evidence = Evidence {
             environment: &world.environment,
             stored: &|kind| files.stored(kind),
+            command: &|variable| files.printed(variable),
             configured: &configured,
             key_dir: &settings.key_dir,
             creation: match place {

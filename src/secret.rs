@@ -25,7 +25,7 @@ impl SecretKind {
     /// The secrets that this Airflow reads, in the order in which they are settled (the Fernet key first: others may
     /// be derived from it).
     pub(crate) fn of(version: Version) -> impl Iterator<Item = Self> {
-        [Self::Fernet, Self::Web, Self::Jwt].into_iter().filter(move |kind| kind.option(version).is_some())
+        Self::ALL.into_iter().filter(move |kind| kind.option(version).is_some())
     }
 
     /// The option under which this Airflow reads it, if it does.
@@ -45,6 +45,9 @@ impl SecretKind {
             Self::Web => "web_secret.key",
         }
     }
+
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Fernet, Self::Web, Self::Jwt];
 
     /// Our own variables for it, besides Airflow's.
     pub(crate) fn aliases(self) -> &'static [&'static str] {

@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use crate::airflow_version::{AirflowOption, Version};
 use crate::environment::Environment;
 use crate::error::{Error, Unreadable};
@@ -26,6 +28,9 @@ pub(crate) enum Stored {
     Unreadable(Unreadable),
 }
 
+/// What a `..._CMD` has printed, blanks around it removed, or why it has not.
+pub(crate) type Printed = Result<Zeroizing<Vec<u8>>, String>;
+
 /// Whether and where this start may create a secret that is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Creation {
@@ -46,12 +51,23 @@ pub(crate) enum Decision {
     Derive,
     /// Create it, once, in this file; whoever loses the race uses the winner's.
     Generate(PathBuf),
-    /// Airflow gets it from there itself.
-    Leave(Source),
+    /// Airflow gets it from there itself; the value where we know it.
+    Leave { source: Source, secret: Option<Secret> },
     /// Hand this on.
     Use { secret: Secret, source: Source },
     /// There is none, and this command makes none.
     Without,
+}
+
+impl Decision {
+    /// The secret, where it is known before anything is made.
+    pub(crate) fn known(&self) -> Option<&Secret> {
+        match self {
+            Self::Leave { secret, .. } => secret.as_ref(),
+            Self::Use { secret, .. } => Some(secret),
+            Self::Derive | Self::Generate(_) | Self::Without => None,
+        }
+    }
 }
 
 /// All that a decision about secrets rests on.
@@ -60,6 +76,8 @@ pub(crate) struct Evidence<'a> {
     pub environment: &'a Environment,
     /// What the key folder holds, by kind.
     pub stored: &'a dyn Fn(SecretKind) -> Stored,
+    /// What a `..._CMD` variable's command has printed, or why it has not.
+    pub command: &'a dyn Fn(&str) -> Option<Printed>,
     /// The value of an option in the user's own `airflow.cfg`, with its source.
     pub configured: &'a dyn Fn(AirflowOption) -> Option<(String, Source)>,
     /// The key folder.
@@ -83,7 +101,7 @@ pub(crate) fn decide(
     let values = values(kind, evidence, warnings)?;
     match (values.first(), left_to_airflow(kind, evidence)) {
         // A plain variable hides a `_CMD` from Airflow, so none may be made of an alias.
-        (first, Some(source)) if first.is_none_or(|value| value.alias) => return Ok(Decision::Leave(source)),
+        (first, Some(source)) if first.is_none_or(|value| value.alias) => return leave(kind, source, evidence),
         (Some(first), _) => {
             let (secret, source) = (parse(kind, first.text, &first.source)?, first.source.clone());
             warn_of_others(kind, &secret, &values, warnings);
@@ -106,8 +124,7 @@ pub(crate) fn decide(
             return Ok(Decision::Use { secret, source });
         }
     }
-    let derivable =
-        kind != SecretKind::Fernet && matches!(fernet, Some(Decision::Use { secret: Secret::Fernet(_), .. }));
+    let derivable = kind != SecretKind::Fernet && fernet.and_then(Decision::known).is_some();
     match evidence.creation {
         Creation::Allowed => Ok(Decision::Generate(path)),
         Creation::Later => Ok(Decision::Without),
@@ -119,6 +136,26 @@ pub(crate) fn decide(
             Err(Error::NoPlaceForSecret { kind, dir: evidence.key_dir.to_owned(), why: why.clone() })
         }
     }
+}
+
+/// A value that Airflow fetches itself. A command's output is looked at all the same: what is wrong with it would show much later.
+fn leave(kind: SecretKind, source: Source, evidence: &Evidence<'_>) -> Result<Decision, Error> {
+    let printed = match &source {
+        Source::Variable(variable) => (evidence.command)(variable).map(|printed| (variable, printed)),
+        _ => None,
+    };
+    let secret = match printed {
+        None => None,
+        Some((_, Ok(text))) => Some(Secret::parse(kind, &text).map_err(|problem| Error::InvalidSecret {
+            kind,
+            source_of_it: source.clone(),
+            problem,
+        })?),
+        Some((variable, Err(cause))) => {
+            return Err(Error::SecretCommand { kind, variable: variable.clone(), cause });
+        }
+    };
+    Ok(Decision::Leave { source, secret })
 }
 
 /// A variable that is set and not empty.

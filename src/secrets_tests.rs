@@ -3,6 +3,7 @@ use super::*;
 const FIRST: &str = "46BKJoQYlPPOexq0OhDZnIlNepKFf87WFwLbfzqDDho=";
 const SECOND: &str = "7qmma0wOpce2BrpK8rdF8708-tO0ikF09KaKpnOyE9I=";
 const AIRFLOWS: &str = "AIRFLOW__CORE__FERNET_KEY";
+const COMMAND: &str = "AIRFLOW__CORE__FERNET_KEY_CMD";
 
 /// One situation, for the Fernet key on Airflow 3 unless said otherwise.
 struct Case {
@@ -12,6 +13,8 @@ struct Case {
     configured: Option<(&'static str, &'static str)>,
     creation: Creation,
     fernet: Option<Decision>,
+    /// What the command of `COMMAND` prints, if it can be asked.
+    printed: Option<Result<Zeroizing<Vec<u8>>, String>>,
 }
 
 fn case() -> Case {
@@ -22,6 +25,7 @@ fn case() -> Case {
         configured: None,
         creation: Creation::Allowed,
         fernet: None,
+        printed: None,
     }
 }
 
@@ -39,6 +43,10 @@ fn variable(name: &str) -> Source {
 
 fn given(text: &str, name: &str) -> Decision {
     Decision::Use { secret: secret(SecretKind::Fernet, text), source: variable(name) }
+}
+
+fn left_to(source: Source) -> Decision {
+    Decision::Leave { source, secret: None }
 }
 
 impl Case {
@@ -61,6 +69,7 @@ impl Case {
                 environment: &Environment::new(variables),
                 stored: &|kind| if kind == self.kind { self.stored.clone() } else { Stored::Absent },
                 configured: &configured,
+                command: &|name| self.printed.clone().filter(|_| name == COMMAND),
                 key_dir: Path::new("/keys"),
                 creation: &self.creation,
                 version: Version::parse("3.3.2").unwrap(),
@@ -151,15 +160,36 @@ fn a_given_key_and_another_on_the_volume_are_both_used() {
 fn x03_x07_what_airflow_fetches_is_left_to_it() {
     for name in ["AIRFLOW__CORE__FERNET_KEY_CMD", "AIRFLOW__CORE__FERNET_KEY_SECRET"] {
         let left = || Case { stored: kept(SecretKind::Fernet, SECOND), ..case() }.with(name, "x");
-        assert_eq!(left().quietly(), Ok(Decision::Leave(variable(name))));
-        assert_eq!(left().with("FERNET_KEY", FIRST).quietly(), Ok(Decision::Leave(variable(name))));
+        assert_eq!(left().quietly(), Ok(Decision::Leave { source: variable(name), secret: None }));
+        assert_eq!(
+            left().with("FERNET_KEY", FIRST).quietly(),
+            Ok(Decision::Leave { source: variable(name), secret: None })
+        );
         // As with Airflow itself, its plain variable hides it.
         let (decision, _) = left().with(AIRFLOWS, FIRST).decide();
         assert_eq!(decision, Ok(given(&format!("{FIRST},{SECOND}"), AIRFLOWS)));
     }
     let configured = Case { configured: Some(("[core] fernet_key_cmd", "cat x")), ..case() };
     let source = Source::Option { file: "/a.cfg".into(), name: "[core] fernet_key_cmd".to_owned() };
-    assert_eq!(configured.quietly(), Ok(Decision::Leave(source)));
+    assert_eq!(configured.quietly(), Ok(Decision::Leave { source, secret: None }));
+}
+
+#[test]
+fn x03_what_a_command_prints_is_looked_at() {
+    let printed = |text: Result<&str, &str>| {
+        let printed = text.map(|text| Zeroizing::new(text.as_bytes().to_vec())).map_err(str::to_owned);
+        Case { printed: Some(printed), ..case() }.with(COMMAND, "cat x")
+    };
+    let known = Decision::Leave { source: variable(COMMAND), secret: Some(secret(SecretKind::Fernet, FIRST)) };
+    assert_eq!(printed(Ok(&format!("{FIRST}\n"))).quietly(), Ok(known.clone()));
+    assert!(
+        printed(Ok("abc")).quietly().unwrap_err().starts_with(&format!("cannot use the Fernet key of `{COMMAND}`: "))
+    );
+    let failed = printed(Err("why")).quietly().unwrap_err();
+    assert!(failed.contains(COMMAND) && failed.ends_with("why"), "{failed}");
+    // What is known serves to derive others from.
+    let web = Case { kind: SecretKind::Web, creation: Creation::UseOnly, fernet: Some(known), ..case() };
+    assert_eq!(web.quietly(), Ok(Decision::Derive));
 }
 
 #[test]
@@ -178,7 +208,12 @@ fn d05_h04_without_a_place_none_is_made() {
         (SecretKind::Jwt, Creation::Allowed, fernet(), file("jwt_secret.key")),
         (SecretKind::Jwt, refused(), fernet(), Ok(Decision::Derive)),
         (SecretKind::Jwt, Creation::UseOnly, fernet(), Ok(Decision::Derive)),
-        (SecretKind::Jwt, refused(), Some(Decision::Leave(variable("X"))), no_place("JWT secret")),
+        (
+            SecretKind::Jwt,
+            refused(),
+            Some(Decision::Leave { source: variable("X"), secret: None }),
+            no_place("JWT secret"),
+        ),
         (SecretKind::Jwt, Creation::UseOnly, Some(Decision::Without), Ok(Decision::Without)),
         (SecretKind::Jwt, Creation::Allowed, generated(), file("jwt_secret.key")),
         (SecretKind::Web, Creation::Allowed, generated(), file("web_secret.key")),

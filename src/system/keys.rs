@@ -51,7 +51,7 @@ fn fernet<'s>(plan: &Plan, secrets: &'s Secrets) -> Result<&'s Secret, Error> {
     secrets.of(kind).ok_or_else(|| Error::NoSecret {
         kind,
         why: match plan.secrets.first().map(|step| &step.decision) {
-            Some(Decision::Leave(source)) => format!("it is left to Airflow by {source}"),
+            Some(Decision::Leave { source, .. }) => format!("it is left to Airflow by {source}"),
             _ => format!("none is set, and there is none in `{}`", plan.key_dir.display()),
         },
     })

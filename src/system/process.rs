@@ -1,14 +1,17 @@
 //! Processes: a step's command that is waited for, several as equals, and becoming the command.
 
 use std::ffi::OsString;
+use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigmaskHow, Signal, kill, killpg, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use zeroize::Zeroizing;
 
 use super::cause;
 use super::signals::{Event, Signals};
@@ -22,12 +25,21 @@ use crate::steps::LaunchStep;
 const GRACE: Duration = Duration::from_secs(30);
 /// How long what they leave behind may take.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
+/// What a pipe holds (pipe(7)).
+const PIPE: usize = 1 << 16;
 
 /// How a step's command ended.
 pub(super) struct Ended {
     pub status: ExitStatus,
     /// The signal that came meanwhile, forwarded already.
     pub stop: Option<Signal>,
+}
+
+/// What a command printed, and how it ended; without a status when its time was over.
+pub(super) struct Captured {
+    pub status: Option<ExitStatus>,
+    pub stop: Option<Signal>,
+    pub output: Zeroizing<Vec<u8>>,
 }
 
 /// Where a step's command writes to.
@@ -70,19 +82,51 @@ pub(super) fn run(
         Output::Hidden => command.stdout(Stdio::null()).stderr(Stdio::null()),
     };
     let child = spawn(command, words, signals)?;
-    let pid = pid_of(&child);
-    let mut stop = None;
+    let (status, stop) = wait(&child, signals, None);
+    let status = status.ok_or_else(|| Error::Bug { what: "a child is lost".to_owned() })?;
+    Ok(Ended { status, stop })
+}
+
+/// Runs a command for what it prints to stdout (64 KiB at most; it waits for ever with more), for a time at most.
+pub(super) fn capture(
+    words: &[OsString],
+    environment: &Environment,
+    signals: &Signals,
+    limit: Duration,
+) -> Result<Captured, Error> {
+    let mut command = command(words, environment);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(io::stderr());
+    let mut child = spawn(command, words, signals)?;
+    let (status, stop) = wait(&child, signals, Some(Instant::now() + limit));
+    let mut output = Zeroizing::new(Vec::with_capacity(PIPE));
+    if let Some(mut stdout) = child.stdout.take() {
+        // Somebody in the background may still hold the other end.
+        let _ = fcntl(&stdout, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+        let _ = stdout.read_to_end(&mut output);
+    }
+    Ok(Captured { status, stop, output })
+}
+
+/// Waits for a child, and forwards the signal that comes meanwhile. At the deadline it is killed, and has no status.
+fn wait(child: &Child, signals: &Signals, deadline: Option<Instant>) -> (Option<ExitStatus>, Option<Signal>) {
+    let pid = pid_of(child);
+    let (mut stop, mut deadline) = (None, deadline);
+    let mut late = false;
     loop {
-        match signals.next(None, None) {
+        match signals.next(deadline, None) {
             Event::Stop(signal) => {
                 stop = Some(signal);
                 // It may have ended at this very moment.
                 let _ = kill(pid, signal);
             }
-            _ => {
+            Event::Deadline => {
+                (late, deadline) = (true, None);
+                let _ = killpg(pid, Signal::SIGKILL);
+            }
+            Event::Child | Event::Woken => {
                 while let Some((ended, status)) = reap() {
                     if ended == pid {
-                        return Ok(Ended { status, stop });
+                        return ((!late).then_some(status), stop);
                     }
                 }
             }

@@ -39,7 +39,8 @@ pub(crate) fn settle(steps: &[SecretStep]) -> Result<Secrets, Error> {
     let mut secrets = Secrets(Vec::with_capacity(steps.len()));
     for step in steps {
         let (secret, made) = match &step.decision {
-            Decision::Leave(_) | Decision::Without => {
+            Decision::Leave { secret: Some(secret), .. } => (secret.clone(), false),
+            Decision::Leave { secret: None, .. } | Decision::Without => {
                 log::info(step);
                 continue;
             }

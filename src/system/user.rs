@@ -41,8 +41,9 @@ pub(crate) fn settle(step: &IdentityStep, key_dir: &Path, environment: &mut Envi
 
 /// Gives the key folder and our files in it to the user who must read them; what else is there is not ours.
 fn hand_over(key_dir: &Path, account: &Account) -> Result<(), Error> {
-    let kinds = [SecretKind::Fernet, SecretKind::Jwt, SecretKind::Web];
-    let files = kinds.iter().map(|kind| (key_dir.join(kind.file_name()), if account.gid == 0 { 0o640 } else { 0o600 }));
+    let files = SecretKind::ALL
+        .iter()
+        .map(|kind| (key_dir.join(kind.file_name()), if account.gid == 0 { 0o640 } else { 0o600 }));
     let folder = (key_dir.to_owned(), if account.gid == 0 { 0o770 } else { 0o700 });
     for (path, mode) in std::iter::once(folder).chain(files) {
         let Ok(metadata) = fs::symlink_metadata(&path) else { continue };

@@ -10,6 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
 use zeroize::Zeroizing;
 
+use super::secret_commands;
+use super::signals::Signals;
 use super::{cause, is_denied};
 use crate::airflow_version::{Version, interpreter, version_in_source};
 use crate::cli::Job;
@@ -17,7 +19,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Unreadable};
 use crate::identity::Users;
 use crate::secret::{Secret, SecretKind};
-use crate::secrets::{Stored, facts};
+use crate::secrets::{Printed, Stored, facts};
 use crate::settings::{SETTINGS_FILE, SETTINGS_FILE_VARIABLE, Settings, SettingsFile};
 use crate::source::mode;
 
@@ -53,6 +55,7 @@ pub(crate) struct Files {
     /// The user's own template.
     pub template: Option<(PathBuf, String)>,
     stored: Vec<(SecretKind, Stored)>,
+    printed: Vec<(String, Printed)>,
 }
 
 /// The arguments behind our own name.
@@ -88,7 +91,7 @@ impl World {
 
 impl Files {
     /// Looks at what the settings point to.
-    pub(crate) fn look(settings: &Settings, world: &World) -> Result<Self, Error> {
+    pub(crate) fn look(settings: &Settings, world: &World, signals: &Signals) -> Result<Self, Error> {
         let environment = &world.environment;
         let home = environment.airflow_home();
         let config_path = environment.os("AIRFLOW_CONFIG").map_or_else(|| home.join("airflow.cfg"), PathBuf::from);
@@ -97,13 +100,19 @@ impl Files {
         Ok(Self {
             config: text(&config_path, "configuration")?,
             config_path,
+            printed: secret_commands::run(environment, signals)?,
             requirements: settings.requirements.is_file(),
             template: template.transpose()?,
-            stored: [SecretKind::Fernet, SecretKind::Jwt, SecretKind::Web]
+            stored: SecretKind::ALL
                 .into_iter()
                 .map(|kind| (kind, stored(kind, &settings.key_dir.join(kind.file_name()))))
                 .collect(),
         })
+    }
+
+    /// What the command of a `..._CMD` variable has printed.
+    pub(crate) fn printed(&self, variable: &str) -> Option<Printed> {
+        self.printed.iter().find(|(name, _)| name == variable).map(|(_, printed)| printed.clone())
     }
 
     /// What the key folder holds for a kind.
