@@ -45,10 +45,6 @@ fn given(text: &str, name: &str) -> Decision {
     Decision::Use { secret: secret(SecretKind::Fernet, text), source: variable(name) }
 }
 
-fn left_to(source: Source) -> Decision {
-    Decision::Leave { source, secret: None }
-}
-
 impl Case {
     fn with(mut self, name: &'static str, value: &str) -> Self {
         self.variables.push((name, value.to_owned()));

@@ -188,7 +188,8 @@ fn written_in_environment(environment: &Environment) -> Result<Written, Error> {
     let ours = environment.texts(|name| name.starts_with(PREFIX) && name != SETTINGS_FILE_VARIABLE)?;
     for (name, _) in &ours {
         if !TABLE.iter().any(|row| variable(row.name) == *name) {
-            let nearest = nearest(name, TABLE.iter().map(|row| variable(row.name)));
+            let short = name.trim_start_matches(PREFIX).to_ascii_lowercase();
+            let nearest = nearest(&short, TABLE.iter().map(|row| row.name.to_owned())).map(|name| variable(&name));
             return Err(Error::UnknownSetting { name: format!("`{name}`"), nearest });
         }
     }

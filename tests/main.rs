@@ -1,1 +1,40 @@
+//! Tests of the program from outside: it is started as a container engine would start it, and judged by its streams, its status,
+//! the files that it leaves and what the programs that it runs have seen.
+//!
+//! The rules: no sleeping until something has probably happened (a line, a listener or a pipe says so, and every wait has a
+//! deadline); exact text and status for each error; a control beside every "nothing happened".
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "tests touch the world, and fail loudly"
+)]
 
+mod airflow;
+mod artifact;
+mod config;
+mod containers;
+mod engine;
+mod explain;
+mod ground;
+mod key_places;
+mod key_sources;
+mod key_verb;
+mod keys;
+mod messages;
+mod named_files;
+mod namespace;
+mod order;
+mod outcome;
+mod process;
+mod purity;
+mod referee;
+mod running;
+mod sandbox;
+mod services;
+mod supervise;
+mod user;
+mod vectors_puckel;
+mod vectors_referee;
+mod wait;

@@ -36,11 +36,8 @@ pub(crate) fn write_config(step: &ConfigStep, environment: &Environment) -> Resu
     match written {
         Ok(()) => Ok(None),
         Err(error) if is_read_only(&error) => {
-            let elsewhere = runtime_folder().and_then(|folder| {
-                let elsewhere = folder.join("airflow.cfg");
-                replace(&elsewhere, &text).map(|()| elsewhere)
-            });
-            let elsewhere = elsewhere.map_err(|second| failed(path, &second))?;
+            let elsewhere = runtime_folder()?.join("airflow.cfg");
+            replace(&elsewhere, &text).map_err(|second| failed(&elsewhere, &second))?;
             log::warning(format_args!(
                 "`{}` cannot be written ({}); it is in `{}`, and `AIRFLOW_CONFIG` names that",
                 path.display(),
@@ -59,9 +56,7 @@ pub(crate) fn hide(options: &[AirflowOption], environment: &mut Environment) -> 
     for option in options {
         let variable = option.variable();
         let Some(value) = environment.lookup(&variable).filter(|value| !value.is_empty()) else { continue };
-        let name = format!("{}.{}", option.section(), option.key());
-        let path =
-            runtime_folder().map(|folder| folder.join(&name)).map_err(|error| failed(Path::new(&name), &error))?;
+        let path = runtime_folder()?.join(format!("{}.{}", option.section(), option.key()));
         replace(&path, value).map_err(|error| failed(&path, &error))?;
         environment.change(&variable, None);
         environment.change(&option.with_suffix("_cmd").variable(), Some(&format!("cat {}", path.display())));
@@ -90,18 +85,22 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     }
 }
 
-/// A folder of ours that can be written to when the home cannot.
-fn runtime_folder() -> io::Result<PathBuf> {
+/// A folder of ours alone that can be written to when the home cannot. Anybody may have made it first; then it is not ours.
+fn runtime_folder() -> Result<PathBuf, Error> {
     let folder = std::env::temp_dir().join(format!("airflow-entrypoint-{}", geteuid()));
     match fs::DirBuilder::new().mode(0o700).create(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            // Anybody may have made it first: it must be a folder of ours alone.
-            let metadata = fs::symlink_metadata(&folder)?;
-            if metadata.is_dir() && metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o077 == 0 {
-                return Ok(folder);
-            }
-            Err(error)
-        }
-        done => done.map(|()| folder),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        done => return done.map_err(|error| failed(&folder, &error)).map(|()| folder),
     }
+    let metadata = fs::symlink_metadata(&folder).map_err(|error| failed(&folder, &error))?;
+    if metadata.is_dir() && metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o077 == 0 {
+        return Ok(folder);
+    }
+    let cause = format!(
+        "expected a folder of {} alone, found owner {}, mode {}",
+        geteuid(),
+        metadata.uid(),
+        crate::source::mode(metadata.mode())
+    );
+    Err(Error::CannotWrite { what: "the configuration".to_owned(), path: folder, cause, denied: false })
 }

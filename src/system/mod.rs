@@ -11,6 +11,7 @@ pub(crate) mod services;
 pub(crate) mod signals;
 mod staged;
 pub(crate) mod store;
+mod supervise;
 pub(crate) mod user;
 pub(crate) mod world;
 

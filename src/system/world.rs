@@ -95,8 +95,7 @@ impl Files {
         let environment = &world.environment;
         let home = environment.airflow_home();
         let config_path = environment.os("AIRFLOW_CONFIG").map_or_else(|| home.join("airflow.cfg"), PathBuf::from);
-        let template =
-            settings.template.as_ref().map(|path| Ok((path.clone(), text(path, "template")?.unwrap_or_default())));
+        let template = settings.template.as_ref().map(|path| Ok((path.clone(), required(path, "template")?)));
         Ok(Self {
             config: text(&config_path, "configuration")?,
             config_path,
@@ -149,6 +148,15 @@ fn text(path: &Path, what: &str) -> Result<Option<String>, Error> {
     }
 }
 
+/// The text of a file that somebody named: that it is not there is an error.
+fn required(path: &Path, what: &str) -> Result<String, Error> {
+    text(path, what)?.ok_or_else(|| Error::Unreadable {
+        what: what.to_owned(),
+        path: path.to_owned(),
+        cause: Unreadable::Unusable("no such file or directory".to_owned()),
+    })
+}
+
 fn read(path: &Path) -> io::Result<(Vec<u8>, fs::Metadata)> {
     let file = fs::File::open(path)?;
     let metadata = file.metadata()?;
@@ -178,10 +186,7 @@ fn take_files(environment: &mut Environment) -> Result<(), Error> {
             return Err(Error::BothSet { name });
         }
         let what = format!("file of `{name}_FILE`");
-        let Some(text) = text(&path, &what)?.map(Zeroizing::new) else {
-            let cause = Unreadable::Unusable("no such file or directory".to_owned());
-            return Err(Error::Unreadable { what, path, cause });
-        };
+        let text = Zeroizing::new(required(&path, &what)?);
         let value = text.strip_suffix('\n').unwrap_or(&text);
         let value = value.strip_suffix('\r').unwrap_or(value);
         environment.take_file(&name, path, value);
@@ -207,16 +212,11 @@ fn timestamp(time: SystemTime) -> String {
 fn settings_file(environment: &Environment) -> Result<Option<SettingsFile>, Error> {
     let named = environment.os(SETTINGS_FILE_VARIABLE).map(PathBuf::from);
     let path = named.clone().unwrap_or_else(|| SETTINGS_FILE.into());
-    match (text(&path, "settings file")?, named) {
-        (Some(text), _) => Ok(Some(SettingsFile { path, text })),
-        (None, None) => Ok(None),
-        // A named source that is not there is an error.
-        (None, Some(_)) => Err(Error::Unreadable {
-            what: format!("settings file of `{SETTINGS_FILE_VARIABLE}`"),
-            path,
-            cause: Unreadable::Unusable("no such file or directory".to_owned()),
-        }),
-    }
+    let text = match named {
+        Some(_) => Some(required(&path, &format!("settings file of `{SETTINGS_FILE_VARIABLE}`"))?),
+        None => text(&path, "settings file")?,
+    };
+    Ok(text.map(|text| SettingsFile { path, text }))
 }
 
 fn on_path(path: &[PathBuf], word: impl AsRef<Path>) -> Option<PathBuf> {

@@ -1,0 +1,270 @@
+//! A Docker engine as a referee: deployments with names of their own that leave nothing behind.
+
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+/// A password that breaks a URL, a configparser and a shell unless each of them is told properly.
+pub(crate) const DATABASE_PASSWORD: &str = "p@s:s/w%40 $HOME#?'\"é";
+
+/// Where the sources are.
+pub(crate) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What a command said and how it ended.
+pub(crate) struct Said {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+    command: String,
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "$ {}\nstatus {}\n{}{}", self.command, self.status, self.stdout, self.stderr)
+    }
+}
+
+impl Said {
+    #[track_caller]
+    pub(crate) fn succeeded(self) -> Self {
+        assert_eq!(self.status, 0, "{self}");
+        self
+    }
+}
+
+/// Runs a command for ten minutes at most.
+fn run(command: &mut Command) -> Said {
+    let text = format!("{command:?}");
+    let mut bounded = Command::new("timeout");
+    bounded
+        .arg("600")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(repository())
+        .stdin(Stdio::null());
+    bounded.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = bounded.output().unwrap();
+    Said {
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        command: text,
+    }
+}
+
+fn docker(words: &[&str]) -> Said {
+    run(Command::new("docker").args(words))
+}
+
+/// Containers, volumes and a network that belong together; removed with this value.
+pub(crate) struct Deployment {
+    id: String,
+    version: String,
+}
+
+impl Deployment {
+    /// `None`, said by name, on a machine without a Docker engine.
+    pub(crate) fn new(version: &str) -> Option<Self> {
+        if docker(&["version"]).status != 0 {
+            crate::referee::missing("Docker engine");
+            return None;
+        }
+        let mut random = [0; 4];
+        std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
+        let id = format!("aetest-{:08x}", u32::from_ne_bytes(random));
+        let deployment = Self { id, version: version.to_owned() };
+        deployment.docker(&["network", "create", &deployment.id]);
+        Some(deployment)
+    }
+
+    #[track_caller]
+    fn docker(&self, words: &[&str]) -> Said {
+        docker(words).succeeded()
+    }
+
+    fn name(&self, name: &str) -> String {
+        if name.starts_with("aetest-") { name.to_owned() } else { format!("{}-{name}", self.id) }
+    }
+
+    /// The tag of a local image, which is built if it is not there. One at a time: tests are processes.
+    fn local_image(&self, name: &str) -> String {
+        let script = "exec 9>\"${TMPDIR:-/tmp}/airflow-entrypoint-images.lock\"; flock 9; docker/local/build \"$1\" >&2; docker/local/build --tag \"$1\"";
+        run(Command::new("bash").args(["-ec", script, "build", name])).succeeded().stdout.trim().to_owned()
+    }
+
+    /// Builds the image of the Dockerfile on the local Airflow image. A new image each time, from the layers that are there.
+    pub(crate) fn build(&self, name: &str) -> String {
+        let (rust, airflow) = (self.local_image("rust"), self.local_image(&format!("airflow:{}", self.version)));
+        let image = self.name(name);
+        let (rust, airflow, label) =
+            (format!("RUST_IMAGE={rust}"), format!("AIRFLOW_IMAGE={airflow}"), format!("built-as={image}"));
+        let script =
+            "exec 9>\"${TMPDIR:-/tmp}/airflow-entrypoint-images.lock\"; flock 9; exec docker build --quiet \"$@\" .";
+        let arguments =
+            ["-ec", script, "build", "-t", &image, "--label", &label, "--build-arg", &rust, "--build-arg", &airflow];
+        run(Command::new("bash").args(arguments)).succeeded();
+        image
+    }
+
+    /// Makes sure that a volume of that name is there, and gives its full name.
+    pub(crate) fn volume(&self, name: &str) -> String {
+        let name = self.name(name);
+        self.docker(&["volume", "create", "--label", &self.id, &name]);
+        name
+    }
+
+    /// PostgreSQL on a volume, under the name `postgres`.
+    pub(crate) fn postgres(&self) {
+        let image = self.local_image("postgres");
+        let data = format!("{}:/var/lib/postgresql/data", self.volume("database"));
+        let password = format!("POSTGRES_PASSWORD={DATABASE_PASSWORD}");
+        let settings = ["-v", &data, "-e", "POSTGRES_USER=airflow", "-e", &password, "-e", "POSTGRES_DB=airflow"];
+        self.service("postgres", &image, &settings);
+    }
+
+    /// Redis, under the name `redis`.
+    pub(crate) fn redis(&self) {
+        let image = self.local_image("redis");
+        self.service("redis", &image, &[]);
+    }
+
+    fn service(&self, name: &str, image: &str, options: &[&str]) {
+        let full = self.name(name);
+        let base = ["run", "-d", "--name", &full, "--label", &self.id, "--network", &self.id, "--network-alias", name];
+        self.docker(&[&base, options, &[image]].concat());
+    }
+
+    /// A container that is not started yet.
+    pub(crate) fn create(&self, image: &str, options: &[&str], command: &[&str]) -> String {
+        let base = ["create", "--label", &self.id, "--network", &self.id];
+        let said = self.docker(&[&base, options, &[image], command].concat());
+        said.stdout.trim().to_owned()
+    }
+
+    pub(crate) fn start(&self, container: &str) {
+        self.docker(&["start", container]);
+    }
+
+    pub(crate) fn run(&self, image: &str, options: &[&str], command: &[&str]) -> String {
+        let container = self.create(image, options, command);
+        self.start(&container);
+        container
+    }
+
+    pub(crate) fn exec(&self, container: &str, command: &[&str]) -> Said {
+        let container = if container == "postgres" { self.name(container) } else { container.to_owned() };
+        docker(&[&["exec", &*container], command].concat())
+    }
+
+    pub(crate) fn remove(&self, container: &str) {
+        self.docker(&["rm", "-f", container]);
+    }
+
+    pub(crate) fn remove_image(&self, image: &str) {
+        self.docker(&["rmi", image]);
+        assert_ne!(docker(&["image", "inspect", image]).status, 0, "{image} is still there");
+    }
+
+    pub(crate) fn stop(&self, container: &str, seconds: u32) {
+        self.docker(&["stop", "-t", &seconds.to_string(), container]);
+    }
+
+    pub(crate) fn exit_status(&self, container: &str) -> i32 {
+        self.docker(&["inspect", "--format", "{{.State.ExitCode}}", container]).stdout.trim().parse().unwrap()
+    }
+
+    pub(crate) fn top(&self, container: &str) -> String {
+        docker(&["top", container, "-eo", "pid,args"]).stdout
+    }
+
+    /// Asks until there is an answer.
+    #[track_caller]
+    pub(crate) fn until<T>(&self, patience: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(answer) = ask() {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "no answer within {patience:?}");
+        }
+    }
+
+    /// Follows a container's log up to the first line that holds `needle`, and gives what stands behind it.
+    #[track_caller]
+    pub(crate) fn log_line(&self, container: &str, needle: &str, patience: Duration) -> String {
+        let mut follow = Command::new("sh")
+            .args(["-c", "exec docker logs -f \"$1\" 2>&1", "logs", container])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(follow.stdout.take().unwrap());
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let deadline = Instant::now() + patience;
+        let mut seen = Vec::new();
+        let found = loop {
+            match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => match line.split_once(needle) {
+                    Some((_, rest)) => break Some(rest.to_owned()),
+                    None => seen.push(line),
+                },
+                Err(_) => break None,
+            }
+        };
+        let _ = follow.kill();
+        let _ = follow.wait();
+        found.unwrap_or_else(|| panic!("no line with `{needle}` within {patience:?}:\n{}", seen.join("\n")))
+    }
+
+    /// Runs one of our scripts with a Compose project of its own.
+    pub(crate) fn compose(&self, words: &[&str]) -> Said {
+        // Of the ports below those that the kernel hands out.
+        let port = 20_000 + u32::from_str_radix(&self.id[self.id.len() - 4..], 16).unwrap() % 10_000;
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).env("COMPOSE_PROJECT_NAME", &self.id).env("WEB_PORT", port.to_string());
+        command.env("AIRFLOW_VERSION", &self.version).env("ENTRYPOINT_IMAGE", self.name("up"));
+        run(&mut command)
+    }
+
+    /// The containers and volumes of our Compose project.
+    pub(crate) fn compose_leftovers(&self) -> String {
+        let label = format!("label=com.docker.compose.project={}", self.id);
+        let containers = self.docker(&["ps", "-aq", "--filter", &label]).stdout;
+        containers + &self.docker(&["volume", "ls", "-q", "--filter", &label]).stdout
+    }
+
+    /// Sixteen random hex digits.
+    pub(crate) fn secret(&self) -> String {
+        let mut random = [0; 8];
+        std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
+        random.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// A new Fernet key: 32 random bytes in base64.
+    pub(crate) fn fernet_key(&self) -> String {
+        run(Command::new("openssl").args(["rand", "-base64", "32"])).succeeded().stdout.trim().to_owned()
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var_os("AIRFLOW_ENTRYPOINT_KEEP").is_some() {
+            println!("kept: {}", self.id);
+            return;
+        }
+        let script = "
+            for label in \"$1\" \"com.docker.compose.project=$1\"; do
+                docker ps -aq --filter label=\"$label\" | xargs -r docker rm -f -v
+                docker volume ls -q --filter label=\"$label\" | xargs -r docker volume rm
+                docker network ls -q --filter label=\"$label\" | xargs -r docker network rm
+            done
+            docker network rm \"$1\"
+            docker images --format '{{.Repository}}' | grep \"^$1-\" | xargs -r docker rmi";
+        let _ = Command::new("sh").args(["-c", script, "clean", &self.id]).output();
+    }
+}
