@@ -277,3 +277,26 @@ impl Error {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_every_exit_status() {
+        let readme = include_str!("../README.md");
+        for exit in [
+            Exit::Bug,
+            Exit::CannotCreate,
+            Exit::Configuration,
+            Exit::NotExecutable,
+            Exit::NotFound,
+            Exit::Permission,
+            Exit::Unavailable,
+            Exit::Usage,
+        ] {
+            let start = format!("| {} | ", exit.status());
+            assert!(readme.lines().any(|line| line.starts_with(&start)), "README lacks {exit:?}");
+        }
+    }
+}

@@ -197,3 +197,33 @@ fn k14_what_may_be_a_secret_is_not_in_debug_output() {
     assert!(!format!("{settings:?}").contains("hush"), "{settings:?}");
     assert!(!format!("{:?}", environment(&variables)).contains("hush"));
 }
+
+#[test]
+fn the_readme_has_every_setting_with_its_default_and_no_other() {
+    let readme = include_str!("../README.md");
+    for row in &TABLE {
+        let default = if row.default.is_empty() { String::new() } else { format!("`{}` ", row.default) };
+        let start = format!("| `{}` | {default}| ", variable(row.name));
+        assert!(readme.lines().any(|line| line.starts_with(&start)), "README lacks: {start}");
+    }
+    let words = readme.split(|c: char| !c.is_ascii_uppercase() && c != '_');
+    for word in words.filter(|word| word.starts_with(PREFIX) && word.len() > PREFIX.len()) {
+        let known = word == SETTINGS_FILE_VARIABLE || TABLE.iter().any(|row| variable(row.name) == word);
+        assert!(known, "README names a setting that does not exist: {word}");
+    }
+}
+
+#[test]
+fn the_sample_file_has_every_setting_with_its_default() {
+    let sample = include_str!("../docker/entrypoint.toml");
+    let settings: String = sample
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .filter(|line| !line.starts_with(' '))
+        .fold(String::new(), |text, line| text + line + "\n");
+    let table: toml::Table = toml::from_str(&settings).unwrap();
+    let sampled: Vec<_> = table.iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap())).collect();
+    assert_eq!(sampled, TABLE.iter().map(|row| (row.name, row.default)).collect::<Vec<_>>());
+    // As it is, it says nothing.
+    assert_eq!(read(&[], sample), read(&[], ""));
+}
