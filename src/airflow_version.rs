@@ -92,12 +92,6 @@ impl Version {
             Line::V3 => &["scheduler", "dag-processor", "triggerer"],
         }
     }
-
-    /// Whether Airflow itself holds a database lock while it migrates, so that several containers may do so at once
-    /// (`create_global_lock` in `airflow/utils/db.py`; 1.10 has none and races on its inserts).
-    pub(crate) fn locks_migration(self) -> bool {
-        self.line() != Line::V1
-    }
 }
 
 impl fmt::Display for Version {

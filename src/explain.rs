@@ -149,7 +149,7 @@ impl Display for MigrateStep {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => write!(f, "leave the database as it is"),
-            Self::Run(words) => write!(f, "migrate the database with {}", Words(words)),
+            Self::Run { words, .. } => write!(f, "migrate the database with {}", Words(words)),
             Self::WaitForSchema { check, timeout, .. } => {
                 write!(f, "wait, {timeout}, until somebody has migrated the database and {} succeeds", Words(check))
             }

@@ -18,7 +18,9 @@ pub(crate) fn text<'s>(
     Zeroizing::new(match form {
         // `docker secret create` takes every byte of it.
         ExportForm::DockerSecret => known.take(1).map(|(_, value)| value.to_string()).collect(),
-        ExportForm::Env => known.map(|(step, value)| format!("{}={}\n", step.option.variable(), *value)).collect(),
+        ExportForm::Env => {
+            known.map(|(step, value)| format!("{}={}\n", step.option.variable(), quoted(&value))).collect()
+        }
         ExportForm::K8sSecret => {
             let head =
                 "apiVersion: v1\nkind: Secret\nmetadata:\n  name: airflow-keys\ntype: Opaque\ndata:\n".to_owned();
@@ -28,4 +30,13 @@ pub(crate) fn text<'s>(
                 .collect::<String>()
         }
     })
+}
+
+/// For a shell, where the value needs it; ours never do, so that the lines are good for `--env-file` too.
+fn quoted(value: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-=,.:/@%+".contains(c);
+    if value.chars().all(is_plain) {
+        return value.to_owned();
+    }
+    shlex::try_quote(value).map_or_else(|_| value.to_owned(), |quoted| quoted.into_owned())
 }

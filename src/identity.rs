@@ -40,6 +40,8 @@ pub(crate) struct Account {
     pub gid: u32,
     /// The groups besides `gid`.
     pub groups: Vec<u32>,
+    /// Whether it has no entry in `/etc/passwd`.
+    pub unknown: bool,
     pub name: String,
     pub home: PathBuf,
 }
@@ -65,30 +67,24 @@ pub(crate) fn decide(run_as: Option<&str>, class: Class, users: &Users, home: &P
         }
         (uid, _) => (uid, users.gid),
     };
+    // The name that the official image uses.
+    let name = || "default".to_owned();
+    let stranger = || Account { uid, gid, groups: Vec::new(), unknown: true, name: name(), home: home.to_owned() };
     let known = passwd_entries(&users.passwd).find(|entry| entry.uid == uid);
     if uid != users.uid {
-        return Ok(IdentityStep::Become(known.map_or_else(
-            || Account { uid, gid, groups: Vec::new(), name: "default".to_owned(), home: home.to_owned() },
-            |entry| Account {
-                uid,
-                gid,
-                groups: groups_of(entry.name, &users.group),
-                name: entry.name.to_owned(),
-                home: entry.home.into(),
-            },
-        )));
+        return Ok(IdentityStep::Become(known.map_or_else(stranger, |entry| Account {
+            uid,
+            gid,
+            groups: groups_of(entry.name, &users.group),
+            unknown: false,
+            name: entry.name.to_owned(),
+            home: entry.home.into(),
+        })));
     }
     if known.is_some() {
         return Ok(IdentityStep::Stay);
     }
-    // The name that the official image uses.
-    Ok(IdentityStep::Introduce(Account {
-        uid,
-        gid,
-        groups: Vec::new(),
-        name: "default".to_owned(),
-        home: home.to_owned(),
-    }))
+    Ok(IdentityStep::Introduce(stranger()))
 }
 
 struct PasswdEntry<'a> {
@@ -171,11 +167,11 @@ mod tests {
 
     fn airflow(gid: u32) -> IdentityStep {
         let (name, home) = ("airflow".to_owned(), "/home/airflow".into());
-        IdentityStep::Become(Account { uid: 50_000, gid, groups: vec![998], name, home })
+        IdentityStep::Become(Account { uid: 50_000, gid, groups: vec![998], unknown: false, name, home })
     }
 
     fn stranger(uid: u32, gid: u32) -> Account {
-        Account { uid, gid, groups: Vec::new(), name: "default".to_owned(), home: "/opt/airflow".into() }
+        Account { uid, gid, groups: Vec::new(), unknown: true, name: "default".to_owned(), home: "/opt/airflow".into() }
     }
 
     #[test]

@@ -270,16 +270,17 @@ fn migrate(needs: Needs, settings: &Settings, database: &Server, command: &Comma
     let migrates = match settings.migrate {
         Choice::Yes => true,
         Choice::No => false,
-        // Without a lock of Airflow's own only one role may migrate; a database in this container has nobody else.
+        // One role migrates and the others wait: 1.10 takes no lock for it, and whoever waits for that of 2.x and 3.x on PostgreSQL
+        // gives up after 1.8 s (`create_global_lock` in `airflow/utils/db.py` means 1800 s and says milliseconds). A database in
+        // this container has nobody else.
         Choice::Auto => {
-            version.locks_migration()
-                || command.class == Class::Setup
-                || name == "webserver"
+            command.class == Class::Setup
+                || matches!(name.as_str(), "api-server" | "standalone" | "webserver")
                 || matches!(database, Server::None { .. })
         }
     };
     if migrates {
-        return MigrateStep::Run(airflow(version.migrate_command()));
+        return MigrateStep::Run { words: airflow(version.migrate_command()), lock: settings.key_dir.clone() };
     }
     let seconds = match settings.wait_timeout {
         WaitTimeout::After(time) => time.as_secs(),

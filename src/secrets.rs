@@ -119,7 +119,7 @@ pub(crate) fn decide(
     }
     if let Some((text, source)) = kind.option(evidence.version).and_then(evidence.configured) {
         // A reference to a variable is not a value; without that variable it means nothing.
-        if !text.contains('$') && !text.contains('{') && !kind.is_known_default(&text) {
+        if !text.starts_with(['$', '{']) && !kind.is_known_default(&text) {
             let secret = parse(kind, &text, &source)?;
             return Ok(Decision::Use { secret, source });
         }

@@ -104,7 +104,11 @@ pub(crate) struct Service {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MigrateStep {
     Nothing,
-    Run(Vec<OsString>),
+    /// One container of those that share this folder at a time.
+    Run {
+        words: Vec<OsString>,
+        lock: PathBuf,
+    },
     /// Somebody else migrates; this command ends with 0 when they have.
     WaitForSchema {
         check: Vec<OsString>,

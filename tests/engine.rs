@@ -170,6 +170,31 @@ impl Deployment {
         assert_ne!(docker(&["image", "inspect", image]).status, 0, "{image} is still there");
     }
 
+    /// All containers; the volumes stay.
+    pub(crate) fn remove_all(&self) {
+        let containers = self.docker(&["ps", "-aq", "--filter", &format!("label={}", self.id)]).stdout;
+        self.docker(&["rm", "-f"].into_iter().chain(containers.lines()).collect::<Vec<_>>());
+    }
+
+    /// Both streams of a container.
+    pub(crate) fn logs_of(&self, container: &str) -> String {
+        let said = docker(&["logs", container]);
+        said.stdout + &said.stderr
+    }
+
+    /// What all containers said, each under its command.
+    pub(crate) fn logs(&self) -> String {
+        let (label, format) = (format!("label={}", self.id), "{{.ID}} {{.Image}} {{.Command}} {{.Status}}");
+        let containers = docker(&["ps", "-a", "--no-trunc", "--filter", &label, "--format", format]);
+        let log = |line: &str| format!("==> {line}\n{}", self.logs_of(line.split(' ').next().unwrap()));
+        containers.stdout.lines().map(log).collect()
+    }
+
+    /// The status with which a container ends.
+    pub(crate) fn wait(&self, container: &str) -> i32 {
+        self.docker(&["wait", container]).stdout.trim().parse().unwrap()
+    }
+
     pub(crate) fn stop(&self, container: &str, seconds: u32) {
         self.docker(&["stop", "-t", &seconds.to_string(), container]);
     }
@@ -253,6 +278,9 @@ impl Deployment {
 
 impl Drop for Deployment {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", self.logs());
+        }
         if std::thread::panicking() && std::env::var_os("AIRFLOW_ENTRYPOINT_KEEP").is_some() {
             println!("kept: {}", self.id);
             return;

@@ -54,7 +54,10 @@ fn what_is_shown_goes_to_stdout_and_is_all_there_is() {
     assert_eq!(shown(&["export", "--as", "docker-secret"]), text.trim_end());
     assert_eq!(
         shown(&["export", "--as", "env"]),
-        format!("AIRFLOW__CORE__FERNET_KEY={text}AIRFLOW__API__SECRET_KEY=web\nAIRFLOW__API_AUTH__JWT_SECRET=jwt\n")
+        format!(
+            "AIRFLOW__CORE__FERNET_KEY={}\nAIRFLOW__API__SECRET_KEY=web\nAIRFLOW__API_AUTH__JWT_SECRET=jwt\n",
+            text.trim_end()
+        )
     );
     let manifest = shown(&["export", "--as", "k8s-secret"]);
     let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text.trim_end());

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
@@ -232,6 +232,46 @@ fn orphans_of_a_step_do_not_hold_up_pid_1() {
     let calls = sandbox.calls();
     outcome
         .same(calls[calls.len() - 2..].to_vec(), vec!["airflow db migrate".to_owned(), "airflow scheduler".to_owned()]);
+}
+
+/// The children of a process with their states, as the kernel has them.
+fn children(pid: nix::unistd::Pid) -> Vec<String> {
+    let numbers = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let state = |number: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().unwrap_or_default().trim().chars().take(1).collect()
+    };
+    numbers.split_whitespace().map(state).collect()
+}
+
+/// Two children that end while we look away are one signal: the orphan comes first, and the step must be seen behind it.
+#[test]
+fn an_orphan_and_a_step_that_end_together_are_both_seen() {
+    if !unshare_works() {
+        return;
+    }
+    let sandbox = Sandbox::new(V2).behind(&PID_1);
+    let pipe = sandbox.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    // Both wait for the pipe to be closed.
+    let wait = format!("read closed < {}", pipe.display());
+    sandbox.write("requirements.txt", "six\n");
+    sandbox.behave("pip-install", &format!("({wait}) >/dev/null 2>&1 &"));
+    sandbox.behave("airflow-db", &format!("echo begun; {wait}; true"));
+    let running = sandbox.start(&["scheduler"]);
+    running.until_stderr("begun\n");
+    let main = running.main_pid(true);
+    running.signal(main, Signal::SIGSTOP);
+    // Opening it for writing waits for a reader, and so does closing it for the second one.
+    let deadline = std::time::Instant::now() + crate::running::DEADLINE;
+    while children(main) != ["Z", "Z"] {
+        assert!(std::time::Instant::now() < deadline, "children: {:?}", children(main));
+        let options = std::fs::OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(&pipe);
+        drop(options);
+    }
+    running.signal(main, Signal::SIGCONT);
+    running.finish().succeeds();
+    assert_eq!(sandbox.calls().last().map(String::as_str), Some("airflow scheduler"));
 }
 
 #[test]

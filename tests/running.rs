@@ -125,8 +125,29 @@ impl Running {
         let outcome =
             Outcome { command: self.command.clone(), status, stdout, stderr, keys: listing(&self.keys), ended };
         outcome.check(closed, "something was left behind that holds its streams");
+        // K14, in every test: what the key folder holds is in nothing that we say. Stdout is the command's, but for the plan.
+        let plan = if outcome.command.contains("\"explain\"") { &outcome.stdout } else { "" };
+        let shown = format!("{}{plan}", outcome.stderr);
+        for secret in secrets(&self.keys) {
+            outcome.check(!shown.contains(&secret), "it shows a secret of the key folder");
+        }
         outcome
     }
+}
+
+/// Every secret that the files of a key folder hold.
+fn secrets(folder: &Path) -> Vec<String> {
+    let files = ["fernet.key", "jwt_secret.key", "web_secret.key"].iter().filter_map(|name| {
+        let text = fs::read_to_string(folder.join(name)).ok()?;
+        Some(
+            text.split([',', '\n'])
+                .map(str::trim)
+                .filter(|part| part.len() > 30)
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
+        )
+    });
+    files.flatten().collect()
 }
 
 impl Drop for Running {

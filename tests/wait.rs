@@ -60,7 +60,10 @@ fn w02_both_are_waited_for_at_the_same_time() {
             outcome.succeeds().says(&format!("info: the {} answers (tries: <n>, in <s> s)", role(second)));
             // The same cause is said once.
             outcome.same(outcome.stderr.matches("does not answer yet").count(), 2);
-            outcome.same(sandbox.calls(), vec!["airflow db migrate".to_owned(), "airflow scheduler".to_owned()]);
+            outcome.same(
+                sandbox.calls(),
+                vec!["airflow db check-migrations -t 100".to_owned(), "airflow scheduler".to_owned()],
+            );
             services = Services::listen(&[]);
         }
     });

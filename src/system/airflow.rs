@@ -1,7 +1,12 @@
 //! Steps that are commands of others: pip for the requirements, Airflow's own for the schema.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 use super::process::{Ended, Output, ending, exit, run};
 use super::signals::{Event, Signals, interrupted};
@@ -14,6 +19,9 @@ use crate::values::WaitTimeout;
 
 /// The pause between two looks at a schema that is not there yet.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// The pause between two tries to take the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Installs Python packages.
 pub(crate) fn install(
@@ -30,13 +38,34 @@ pub(crate) fn install(
 pub(crate) fn migrate(step: &MigrateStep, environment: &Environment, signals: &Signals) -> Result<(), Error> {
     match step {
         MigrateStep::Nothing => Ok(()),
-        MigrateStep::Run(words) => {
+        MigrateStep::Run { words, lock } => {
+            let _held = hold(lock, signals)?;
             log::info(step);
             must_succeed("migrate the database", words, environment, signals)
         }
         MigrateStep::WaitForSchema { check, timeout, command } => {
             log::info(step);
             wait_for_schema(check, *timeout, command, environment, signals)
+        }
+    }
+}
+
+/// Takes the lock of a folder, which ends with the process that holds it. A folder that is not there or knows no locks has none.
+fn hold(folder: &Path, signals: &Signals) -> Result<Option<Flock<File>>, Error> {
+    let Ok(mut file) = File::open(folder) else { return Ok(None) };
+    let mut told = false;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Some(lock)),
+            Err((back, Errno::EAGAIN)) => file = back,
+            Err(_) => return Ok(None),
+        }
+        if !told {
+            log::info("waiting for another container that migrates the database");
+            told = true;
+        }
+        if let Event::Stop(signal) = signals.next(Some(Instant::now() + LOCK_PAUSE), None) {
+            return Err(interrupted(signal, "waiting for another container that migrates the database"));
         }
     }
 }

@@ -7,9 +7,11 @@ use zeroize::Zeroizing;
 
 use super::cause;
 use super::store::{self, Secrets};
+use super::user;
 use crate::cli::KeyVerb;
 use crate::error::{Error, Exit};
 use crate::export;
+use crate::identity::IdentityStep;
 use crate::log;
 use crate::plan::Plan;
 use crate::secret::{Secret, SecretKind};
@@ -42,6 +44,10 @@ pub(crate) fn carry_out(verb: KeyVerb, plan: &Plan, secrets: &Secrets) -> Result
             log::data(format_args!("{}\n", *secret.reveal()));
         }
     }
+    // Made by root, and to be read by the user who runs Airflow.
+    if let (KeyVerb::Generate | KeyVerb::Import, IdentityStep::Become(account)) = (verb, &plan.identity) {
+        user::hand_over(&plan.key_dir, account)?;
+    }
     Ok(Exit::Success)
 }
 
@@ -62,11 +68,15 @@ fn import(plan: &Plan) -> Result<(), Error> {
     let kind = SecretKind::Fernet;
     let input = Source::File(PathBuf::from("/dev/stdin"));
     let mut text = Zeroizing::new(Vec::new());
-    io::stdin().take(LONGEST_INPUT).read_to_end(&mut text).map_err(|error| Error::InvalidSecret {
+    io::stdin().take(LONGEST_INPUT + 1).read_to_end(&mut text).map_err(|error| Error::InvalidSecret {
         kind,
         source_of_it: input.clone(),
         problem: cause(&error),
     })?;
+    if text.len() as u64 > LONGEST_INPUT {
+        let problem = format!("expected at most {LONGEST_INPUT} bytes, found more");
+        return Err(Error::InvalidSecret { kind, source_of_it: input, problem });
+    }
     let given =
         Secret::parse(kind, &text).map_err(|problem| Error::InvalidSecret { kind, source_of_it: input, problem })?;
     if let Creation::Refused(why) = &plan.place {

@@ -1,11 +1,15 @@
 //! A file written beside its final place, through to the disk, before it gets its name.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::getegid;
+
+/// How old a staged file must be to be one that nobody is writing any more.
+const ABANDONED: Duration = Duration::from_secs(60);
 
 /// The staged file; removed when it has served.
 pub(super) struct Staged(PathBuf);
@@ -14,9 +18,12 @@ impl Staged {
     /// Writes the bytes to a new file beside `path`.
     pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Self> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // Containers share process numbers: a name that is taken is somebody else's.
+        // Containers share process numbers: a name that is taken is somebody else's, unless they were killed over it.
         for attempt in 0..1000 {
             let staged = path.with_file_name(format!(".{name}.{}.{attempt}", std::process::id()));
+            if is_abandoned(&staged) {
+                let _ = fs::remove_file(&staged);
+            }
             match write_new(&staged, bytes, mode) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 done => return done.map(|()| Self(staged)),
@@ -38,13 +45,22 @@ impl Drop for Staged {
     }
 }
 
+/// Whether a staged file is older than any write of one takes.
+fn is_abandoned(staged: &Path) -> bool {
+    let age = fs::symlink_metadata(staged).and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+    matches!(age, Ok(Ok(age)) if age > ABANDONED)
+}
+
+/// Gives a file its mode whatever the umask is. Where modes cannot be set, as on vfat, what `open` gave it stays.
+pub(super) fn set_mode(file: &File, mode: u32) {
+    let _ = file.set_permissions(Permissions::from_mode(mode));
+}
+
 /// Writes a file that must not exist yet. What is not whole is removed again.
 pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    let written = file
-        .set_permissions(Permissions::from_mode(mode))
-        .and_then(|()| file.write_all(bytes))
-        .and_then(|()| file.sync_all());
+    set_mode(&file, mode);
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
     if written.is_err() {
         let _ = fs::remove_file(path);
     }

@@ -6,10 +6,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::libc::O_TMPFILE;
+use nix::libc::{EACCES, EDQUOT, EEXIST, EINVAL, EMLINK, ENOSPC, ENOSYS, ENOTSUP, EPERM, EROFS, O_TMPFILE};
 use nix::unistd::{getegid, linkat};
 use zeroize::Zeroizing;
 
@@ -21,8 +21,8 @@ use crate::secret::{Secret, SecretKind};
 use crate::secrets::{Decision, Stored};
 use crate::steps::SecretStep;
 
-/// How long to wait for the one who creates a file without hard links to have written it.
-const WRITER_PATIENCE: Duration = Duration::from_secs(5);
+/// How young an empty file must be to be one that somebody is just writing, where there are no hard links.
+const WRITER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The secrets as Airflow gets them.
 pub(crate) struct Secrets(Vec<(SecretKind, Secret)>);
@@ -87,9 +87,9 @@ fn generate(kind: SecretKind) -> Result<Secret, Error> {
 
 /// Makes the whole line appear under the name, or nothing. `AlreadyExists` when somebody was first.
 fn publish(folder: &Path, path: &Path, line: &[u8]) -> io::Result<()> {
-    let done = publish_nameless(folder, path, line).or_else(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists | io::ErrorKind::PermissionDenied | io::ErrorKind::StorageFull => Err(error),
-        // The file system has no nameless files, or there is no /proc.
+    let done = publish_nameless(folder, path, line).or_else(|error| match error.raw_os_error() {
+        Some(EACCES | EDQUOT | EEXIST | ENOSPC | EROFS) => Err(error),
+        // The file system has no nameless files or does not link them, or there is no /proc.
         _ => publish_named(path, line),
     });
     done.and_then(|()| File::open(folder)?.sync_all())
@@ -98,25 +98,41 @@ fn publish(folder: &Path, path: &Path, line: &[u8]) -> io::Result<()> {
 /// By a file that has no name until it is whole: whenever we are killed, nothing is left behind (open(2), `O_TMPFILE`).
 fn publish_nameless(folder: &Path, path: &Path, line: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).custom_flags(O_TMPFILE).mode(private_mode()).open(folder)?;
-    file.set_permissions(Permissions::from_mode(private_mode()))?;
+    staged::set_mode(&file, private_mode());
     file.write_all(line)?;
     file.sync_all()?;
     let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
     Ok(linkat(AT_FDCWD, nameless.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?)
 }
 
-/// By a file beside it, or in place where there are no hard links (vfat, some FUSE and SMB mounts).
+/// By a file beside it: linked or moved to its name, or written in place where the file system does neither without overwriting.
 fn publish_named(path: &Path, line: &[u8]) -> io::Result<()> {
     let staged = Staged::write(path, line, private_mode())?;
     match fs::hard_link(staged.path(), path) {
-        Err(error) if is_without_links(&error) => staged::write_new(path, line, private_mode()),
+        Err(error) if is_not_offered(&error) => {}
+        done => return done,
+    }
+    match rename_to_new_name(staged.path(), path) {
+        Err(error) if is_not_offered(&error) => staged::write_new(path, line, private_mode()),
         done => done,
     }
 }
 
-fn is_without_links(error: &io::Error) -> bool {
-    use nix::libc::{EMLINK, ENOSYS, ENOTSUP, EPERM};
-    matches!(error.raw_os_error(), Some(EPERM | ENOTSUP | ENOSYS | EMLINK))
+/// Moves a file to a name that must not be taken (renameat2(2); vfat and SMB have it, and no hard links).
+#[cfg(target_env = "gnu")]
+fn rename_to_new_name(from: &Path, to: &Path) -> io::Result<()> {
+    use nix::fcntl::{RenameFlags, renameat2};
+    Ok(renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE)?)
+}
+
+/// Other C libraries have no name for the call.
+#[cfg(not(target_env = "gnu"))]
+fn rename_to_new_name(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(ENOSYS))
+}
+
+fn is_not_offered(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EINVAL | EMLINK | ENOSYS | ENOTSUP | EPERM))
 }
 
 fn create_folder(folder: &Path) -> io::Result<()> {
@@ -125,24 +141,43 @@ fn create_folder(folder: &Path) -> io::Result<()> {
     }
     let mode = if getegid().as_raw() == 0 { 0o770 } else { 0o700 };
     DirBuilder::new().recursive(true).mode(mode).create(folder)?;
-    // The umask has had its say; under group 0 the next start may be another user of it.
-    fs::set_permissions(folder, Permissions::from_mode(mode))
+    // The umask has had its say; under group 0 the next start may be another user of it. Not every file system has modes.
+    let _ = fs::set_permissions(folder, Permissions::from_mode(mode));
+    Ok(())
 }
 
-/// The secret of whoever was first. A file that was linked is whole; one that was written in place may still be growing.
+/// The secret of whoever was first.
 fn winner(kind: SecretKind, path: &Path) -> Result<Secret, Error> {
-    let deadline = Instant::now() + WRITER_PATIENCE;
+    let path = path.to_owned();
+    match observe(kind, &path) {
+        Stored::Present { content: Ok(secret), .. } => Ok(secret),
+        Stored::Present { content: Err(problem), facts } => Err(Error::DamagedSecret { kind, path, problem, facts }),
+        Stored::Unreadable(cause) => Err(Error::Unreadable { what: kind.to_string(), path, cause }),
+        Stored::Absent => Err(Error::CannotWrite {
+            what: format!("the {kind}"),
+            path,
+            cause: "somebody else made it and took it away again".to_owned(),
+            denied: false,
+        }),
+    }
+}
+
+/// Reads the file of a secret. One that is linked into place is whole; one that is written in place is empty for a moment, and that
+/// is waited for.
+pub(super) fn observe(kind: SecretKind, path: &Path) -> Stored {
     loop {
-        match world::stored(kind, path) {
-            Stored::Present { content: Ok(secret), .. } => return Ok(secret),
-            Stored::Present { content: Err(problem), facts } if Instant::now() > deadline => {
-                return Err(Error::DamagedSecret { kind, path: path.to_owned(), problem, facts });
-            }
-            Stored::Unreadable(cause) => {
-                return Err(Error::Unreadable { what: kind.to_string(), path: path.to_owned(), cause });
-            }
-            Stored::Absent | Stored::Present { .. } => thread::sleep(Duration::from_millis(5)),
+        let stored = world::stored(kind, path);
+        let young = || {
+            fs::metadata(path).ok().is_some_and(|metadata| {
+                let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
+                metadata.len() == 0 && age.is_some_and(|age| age < WRITER_PATIENCE)
+            })
+        };
+        if matches!(stored, Stored::Present { content: Err(_), .. }) && young() {
+            thread::sleep(Duration::from_millis(5));
+            continue;
         }
+        return stored;
     }
 }
 

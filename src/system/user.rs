@@ -1,10 +1,11 @@
 //! Being the right user: root is given up, an unknown user becomes somebody.
 
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::fs::{OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use super::{cause, is_denied};
@@ -21,6 +22,9 @@ pub(crate) fn settle(step: &IdentityStep, key_dir: &Path, environment: &mut Envi
         IdentityStep::Become(account) => {
             log::info(step);
             hand_over(key_dir, account)?;
+            if account.unknown {
+                introduce(account);
+            }
             become_user(account)?;
             environment.set_path("HOME", account.home.clone());
         }
@@ -39,28 +43,35 @@ pub(crate) fn settle(step: &IdentityStep, key_dir: &Path, environment: &mut Envi
     Ok(())
 }
 
-/// Gives the key folder and our files in it to the user who must read them; what else is there is not ours.
-fn hand_over(key_dir: &Path, account: &Account) -> Result<(), Error> {
-    let files = SecretKind::ALL
-        .iter()
-        .map(|kind| (key_dir.join(kind.file_name()), if account.gid == 0 { 0o640 } else { 0o600 }));
-    let folder = (key_dir.to_owned(), if account.gid == 0 { 0o770 } else { 0o700 });
-    for (path, mode) in std::iter::once(folder).chain(files) {
-        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-        // A mounted secret is a link, and a read-only place is nobody's to change; the user may be able to read them all the same.
-        if metadata.is_symlink() || metadata.uid() == account.uid {
+/// Gives our files in the key folder and the folder itself to the user who must read them; what else is there is not ours. The folder
+/// comes last: as long as it is ours, nobody can put something else in the place of a file.
+pub(super) fn hand_over(key_dir: &Path, account: &Account) -> Result<(), Error> {
+    let group = account.gid == 0;
+    let files = SecretKind::ALL.iter().map(|kind| (key_dir.join(kind.file_name()), if group { 0o640 } else { 0o600 }));
+    let folder = (key_dir.to_owned(), if group { 0o770 } else { 0o700 });
+    for (path, mode) in files.chain([folder]) {
+        // A mounted secret is a link, and what it leads to is not ours.
+        let Ok(file) = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(&path) else {
             continue;
+        };
+        let Ok(metadata) = file.metadata() else { continue };
+        let foreign = metadata.uid() != account.uid;
+        if foreign {
+            match fchown(&file, Some(account.uid), Some(account.gid)) {
+                // The user may be able to read it all the same.
+                Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => continue,
+                done => done.map_err(|error| Error::CannotWrite {
+                    what: "the owner of".to_owned(),
+                    denied: is_denied(&error),
+                    cause: cause(&error),
+                    path: path.clone(),
+                })?,
+            }
         }
-        let changed = chown(&path, Some(account.uid), Some(account.gid))
-            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(mode)));
-        match changed {
-            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
-            done => done.map_err(|error| Error::CannotWrite {
-                what: "the owner of".to_owned(),
-                denied: is_denied(&error),
-                cause: cause(&error),
-                path,
-            })?,
+        // Ours to close, or open to everybody.
+        let open = foreign || metadata.mode() & 0o007 != 0;
+        if open && let Err(error) = file.set_permissions(Permissions::from_mode(mode)) {
+            log::warning(format_args!("`{}` may be read by others: {}", path.display(), cause(&error)));
         }
     }
     Ok(())
@@ -81,10 +92,12 @@ fn become_user(account: &Account) -> Result<(), Error> {
 
 /// Adds a line to `/etc/passwd` where that may be written (images for OpenShift allow group 0 to).
 fn introduce(account: &Account) {
-    let written = OpenOptions::new()
-        .append(true)
-        .open("/etc/passwd")
-        .and_then(|mut passwd| passwd.write_all(account.passwd_line().as_bytes()));
+    let written = OpenOptions::new().read(true).append(true).open("/etc/passwd").and_then(|mut passwd| {
+        let mut text = String::new();
+        passwd.read_to_string(&mut text)?;
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        passwd.write_all([end, &account.passwd_line()].concat().as_bytes())
+    });
     match written {
         Ok(()) => log::info(format_args!("user {}: named `{}` in `/etc/passwd`", account.uid, account.name)),
         Err(_) => log::info(format_args!("user {} has no name in `/etc/passwd`, which we may not write", account.uid)),

@@ -5,14 +5,14 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
 use zeroize::Zeroizing;
 
 use super::secret_commands;
 use super::signals::Signals;
-use super::{cause, is_denied};
+use super::{cause, is_denied, store};
 use crate::airflow_version::{Version, interpreter, version_in_source};
 use crate::cli::Job;
 use crate::environment::Environment;
@@ -21,7 +21,7 @@ use crate::identity::Users;
 use crate::secret::{Secret, SecretKind};
 use crate::secrets::{Printed, Stored, facts};
 use crate::settings::{SETTINGS_FILE, SETTINGS_FILE_VARIABLE, Settings, SettingsFile};
-use crate::source::mode;
+use crate::source::{mode, timestamp};
 
 /// No file that we read is larger than this, but for a mistake.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -79,7 +79,8 @@ impl World {
         Ok(Self {
             airflow_on_path: program.is_some(),
             airflow: installed(&prefixes, &environment),
-            first_word_on_path: first_word.is_some_and(|word| on_path(&path, word).is_some()),
+            // One that is not executable is a program all the same: that is what its message is about.
+            first_word_on_path: first_word.is_some_and(|word| find(&path, word, Path::is_file).is_some()),
             in_virtual_environment: prefixes.iter().any(|prefix| prefix.join("pyvenv.cfg").is_file()),
             mountinfo: fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
             settings_file: settings_file(&environment)?,
@@ -104,7 +105,7 @@ impl Files {
             template: template.transpose()?,
             stored: SecretKind::ALL
                 .into_iter()
-                .map(|kind| (kind, stored(kind, &settings.key_dir.join(kind.file_name()))))
+                .map(|kind| (kind, store::observe(kind, &settings.key_dir.join(kind.file_name()))))
                 .collect(),
         })
     }
@@ -122,6 +123,17 @@ impl Files {
 
 /// Reads the file of a secret.
 pub(crate) fn stored(kind: SecretKind, path: &Path) -> Stored {
+    // A pipe would be waited for, and a link that leads nowhere would look like nothing.
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => {
+            let found = if metadata.is_dir() { "is a directory" } else { "expected a file, found something else" };
+            return Stored::Unreadable(Unreadable::Unusable(found.to_owned()));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
+            return Stored::Unreadable(Unreadable::Unusable("expected a file, found a link to nothing".to_owned()));
+        }
+        _ => {}
+    }
     match read(path) {
         Ok((bytes, metadata)) => {
             let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
@@ -194,21 +206,6 @@ fn take_files(environment: &mut Environment) -> Result<(), Error> {
     Ok(())
 }
 
-/// A time as `2026-01-31T08:30:00Z` (days to civil date as in the algorithm of Howard Hinnant's "date").
-fn timestamp(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, second) = ((seconds / 86_400) as i64, seconds % 86_400);
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
-}
-
 fn settings_file(environment: &Environment) -> Result<Option<SettingsFile>, Error> {
     let named = environment.os(SETTINGS_FILE_VARIABLE).map(PathBuf::from);
     let path = named.clone().unwrap_or_else(|| SETTINGS_FILE.into());
@@ -219,12 +216,14 @@ fn settings_file(environment: &Environment) -> Result<Option<SettingsFile>, Erro
     Ok(text.map(|text| SettingsFile { path, text }))
 }
 
-fn on_path(path: &[PathBuf], word: impl AsRef<Path>) -> Option<PathBuf> {
+fn on_path(path: &[PathBuf], word: &str) -> Option<PathBuf> {
+    find(path, word, |file| file.is_file() && access(file, AccessFlags::X_OK).is_ok())
+}
+
+fn find(path: &[PathBuf], word: impl AsRef<Path>, is_it: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let word = word.as_ref();
-    if word.as_os_str().is_empty() || word.components().count() != 1 {
-        return None;
-    }
-    path.iter().map(|folder| folder.join(word)).find(|file| file.is_file() && access(file, AccessFlags::X_OK).is_ok())
+    let is_name = !word.as_os_str().is_empty() && word.components().count() == 1;
+    is_name.then(|| path.iter().map(|folder| folder.join(word)).find(|file| is_it(file))).flatten()
 }
 
 /// The Python prefixes that the program `airflow` may belong to: that of its interpreter, that of its own folder, and that of the
@@ -287,22 +286,4 @@ fn from_metadata(site: &Path) -> Option<(Version, PathBuf)> {
         let version = name.strip_prefix("apache_airflow_core-").or_else(|| name.strip_prefix("apache_airflow-"))?;
         Some((Version::parse(version)?, entry.path()))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn times_are_civil() {
-        for (seconds, expected) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_798_761_599, "2026-12-31T23:59:59Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-        ] {
-            assert_eq!(timestamp(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
-        }
-    }
 }
