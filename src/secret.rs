@@ -114,6 +114,14 @@ impl Secret {
         Ok(Self::Text(Zeroizing::new(text)))
     }
 
+    /// Whether whoever has this one has the other too.
+    pub(crate) fn holds(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Fernet(keys), Self::Fernet(others)) => keys.hold(others),
+            _ => self == other,
+        }
+    }
+
     /// The value itself: for Airflow and for the key file, never for people.
     pub(crate) fn reveal(&self) -> Zeroizing<String> {
         match self {

@@ -96,6 +96,30 @@ pub(crate) fn decide(
     fernet: Option<&Decision>,
     warnings: &mut Vec<String>,
 ) -> Result<Decision, Error> {
+    let decision = choose(kind, evidence, fernet, warnings)?;
+    if let (Decision::Use { secret, source }, Some((text, file))) = (&decision, configured(kind, evidence))
+        && let Ok(other) = Secret::parse(kind, text.as_bytes())
+        && !secret.holds(&other)
+    {
+        warnings.push(format!(
+            "{file} holds another {kind} (fingerprint {other}) than {source} (fingerprint {secret}); {source} is used"
+        ));
+    }
+    Ok(decision)
+}
+
+/// The value in the user's own `airflow.cfg`. A reference to a variable is not a value: without that variable it means nothing.
+fn configured(kind: SecretKind, evidence: &Evidence<'_>) -> Option<(String, Source)> {
+    let found = kind.option(evidence.version).and_then(evidence.configured);
+    found.filter(|(text, _)| !text.starts_with(['$', '{']) && !kind.is_known_default(text))
+}
+
+fn choose(
+    kind: SecretKind,
+    evidence: &Evidence<'_>,
+    fernet: Option<&Decision>,
+    warnings: &mut Vec<String>,
+) -> Result<Decision, Error> {
     let path = evidence.key_dir.join(kind.file_name());
     let stored = (evidence.stored)(kind);
     let values = values(kind, evidence, warnings)?;
@@ -117,12 +141,9 @@ pub(crate) fn decide(
         Stored::Unreadable(cause) => return Err(Error::Unreadable { what: kind.to_string(), path, cause }),
         Stored::Absent => {}
     }
-    if let Some((text, source)) = kind.option(evidence.version).and_then(evidence.configured) {
-        // A reference to a variable is not a value; without that variable it means nothing.
-        if !text.starts_with(['$', '{']) && !kind.is_known_default(&text) {
-            let secret = parse(kind, &text, &source)?;
-            return Ok(Decision::Use { secret, source });
-        }
+    if let Some((text, source)) = configured(kind, evidence) {
+        let secret = parse(kind, &text, &source)?;
+        return Ok(Decision::Use { secret, source });
     }
     let derivable = kind != SecretKind::Fernet && fernet.and_then(Decision::known).is_some();
     match evidence.creation {
