@@ -101,6 +101,9 @@ impl Secret {
         if text.is_empty() {
             return Err("expected a secret, found nothing".to_owned());
         }
+        if text.chars().any(char::is_control) {
+            return Err("expected one line of text, found control characters".to_owned());
+        }
         Ok(Self::Text(Zeroizing::new(text.to_owned())))
     }
 

@@ -87,6 +87,33 @@ fn k01_what_one_start_encrypts_the_next_one_reads() {
     }
 }
 
+/// With `ENTRYPOINT_SECRETS=cmd` no secret is in the environment nor in the file, and Airflow works all the same.
+#[test]
+fn x08_airflow_reads_its_secrets_by_command() {
+    for home in LINES.into_iter().filter_map(Home::new) {
+        let folder = home.path("");
+        let by_command = [("ENTRYPOINT_SECRETS", "cmd"), ("TMPDIR", &*folder)];
+        let setup = home.ours(&["setup"], &by_command);
+        assert_eq!(setup.status, 0, "{}", setup.text);
+        let set =
+            if home.is_1() { ["variables", "--set", "v", "precious"] } else { ["variables", "set", "v", "precious"] };
+        let set = home.ours(&set, &by_command);
+        assert_eq!(set.status, 0, "{}", set.text);
+        // By us, by a bare `airflow`, and with the key itself: it was encrypted with that one.
+        let key = std::fs::read_to_string(home.path("keys/fernet.key")).unwrap();
+        for said in [
+            home.ours(&home.get_variable(), &by_command),
+            home.bare(&home.get_variable(), &[]),
+            home.bare(&home.get_variable(), &[("AIRFLOW__CORE__FERNET_KEY", key.trim())]),
+        ] {
+            assert!(said.status == 0 && said.text.contains("precious"), "{}", said.text);
+        }
+        let seen = home.ours(&["--", "env"], &by_command).text
+            + &std::fs::read_to_string(home.path("home/airflow.cfg")).unwrap();
+        assert!(seen.contains("AIRFLOW__CORE__FERNET_KEY_CMD=cat ") && !seen.contains(key.trim()), "{seen}");
+    }
+}
+
 /// As README has it: the new key in front, rotate, leave out the old one.
 #[test]
 fn k10_rotation_by_airflows_own_command() {

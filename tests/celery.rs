@@ -216,8 +216,8 @@ fn started_as_root_airflow_runs_as_its_own_user() {
     let keys = format!("{}:/keys", deployment.volume("keys"));
     let root = ["-v", &*keys, "--user", "root"];
     let sh = [&root[..], &["--entrypoint", "sh"]].concat();
-    let (status, said) =
-        ended(&deployment, &image, &sh, &["-c", "chown 0:0 /keys; chmod 700 /keys; airflow-entrypoint key generate"]);
+    let make = "chown 0:0 /keys; chmod 700 /keys; ENTRYPOINT_RUN_AS=root airflow-entrypoint key generate";
+    let (status, said) = ended(&deployment, &image, &sh, &["-c", make]);
     assert_eq!(status, 0, "{said}");
     let list = || ended(&deployment, &image, &sh, &["-c", "stat -c '%u:%g %a %n' /keys /keys/fernet.key"]).1;
     assert_eq!(list(), "0:0 700 /keys\n0:0 640 /keys/fernet.key\n");

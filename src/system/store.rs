@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::libc::{EACCES, EDQUOT, EEXIST, EINVAL, EMLINK, ENOSPC, ENOSYS, ENOTSUP, EPERM, EROFS, O_TMPFILE};
-use nix::unistd::{getegid, linkat};
+use nix::unistd::{AccessFlags, access, getegid, linkat};
 use zeroize::Zeroizing;
 
 use super::staged::{self, Staged, private_mode};
@@ -21,7 +21,7 @@ use crate::secret::{Secret, SecretKind};
 use crate::secrets::{Decision, Stored};
 use crate::steps::SecretStep;
 
-/// How young an empty file must be to be one that somebody is just writing, where there are no hard links.
+/// How young a file must be to be one that somebody is just writing, where there are no hard links.
 const WRITER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The secrets as Airflow gets them.
@@ -162,23 +162,30 @@ fn winner(kind: SecretKind, path: &Path) -> Result<Secret, Error> {
     }
 }
 
-/// Reads the file of a secret. One that is linked into place is whole; one that is written in place is empty for a moment, and that
-/// is waited for.
+/// Reads the file of a secret. One that is linked or moved into place is whole; one that is written in place is not for a moment, and
+/// that is waited for.
 pub(super) fn observe(kind: SecretKind, path: &Path) -> Stored {
-    loop {
-        let stored = world::stored(kind, path);
-        let young = || {
-            fs::metadata(path).ok().is_some_and(|metadata| {
-                let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
-                metadata.len() == 0 && age.is_some_and(|age| age < WRITER_PATIENCE)
-            })
-        };
-        if matches!(stored, Stored::Present { content: Err(_), .. }) && young() {
-            thread::sleep(Duration::from_millis(5));
-            continue;
-        }
+    let stored = world::stored(kind, path);
+    if !matches!(stored, Stored::Present { .. }) || !may_be_unfinished(path) {
         return stored;
     }
+    while may_be_unfinished(path) && !is_whole(path) {
+        thread::sleep(Duration::from_millis(5));
+    }
+    world::stored(kind, path)
+}
+
+/// Whether somebody may just be writing the file: it is young and can be written to.
+fn may_be_unfinished(path: &Path) -> bool {
+    let Ok(metadata) = fs::metadata(path) else { return false };
+    // A file system that counts by two seconds may be ahead of the clock.
+    let age = metadata.modified().map(|time| time.elapsed().unwrap_or_default());
+    age.is_ok_and(|age| age < WRITER_PATIENCE) && metadata.is_file() && access(path, AccessFlags::W_OK).is_ok()
+}
+
+/// Whether what was written in one call is there: before that a file is empty, or has its length and no content.
+fn is_whole(path: &Path) -> bool {
+    fs::read(path).map(Zeroizing::new).is_ok_and(|bytes| !bytes.is_empty() && !bytes.contains(&0))
 }
 
 #[cfg(test)]
