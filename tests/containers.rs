@@ -10,7 +10,9 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// Starts a scheduler on the deployment's PostgreSQL, and waits until it is Airflow.
 fn scheduler(deployment: &Deployment, image: &str, key: &[&str]) -> String {
     let password = format!("POSTGRES_PASSWORD={DATABASE_PASSWORD}");
-    let options = ["-e", "EXECUTOR=Local", "-e", "POSTGRES_HOST=postgres", "-e", &password];
+    // It is alone, so nobody else migrates.
+    let variables = ["EXECUTOR=Local", "POSTGRES_HOST=postgres", "ENTRYPOINT_MIGRATE=true", &password];
+    let options = variables.map(|variable| ["-e", variable]).concat();
     let container = deployment.run(image, &[&options, key].concat(), &["scheduler"]);
     deployment.log_line(&container, "become `airflow scheduler`", PATIENCE);
     container
@@ -152,6 +154,7 @@ fn after_the_exec_no_process_of_ours_is_left() {
     let image = deployment.build("image");
     let password = format!("POSTGRES_PASSWORD={DATABASE_PASSWORD}");
     let variables = [
+        "ENTRYPOINT_MIGRATE=true",
         "ENTRYPOINT_WAIT_TIMEOUT=forever",
         "ENTRYPOINT_EPHEMERAL_KEY=true",
         "EXECUTOR=Local",
