@@ -186,13 +186,18 @@ impl AirflowOption {
         }
     }
 
-    /// The variable by which Airflow is told to run a command or to ask its secrets backend for the value.
-    pub(crate) fn left_to_airflow(self, environment: &Environment) -> Option<Source> {
-        ["_cmd", "_secret"]
-            .into_iter()
-            .map(|suffix| self.with_suffix(suffix).variable())
-            .find(|name| environment.is_set(name))
+    /// Where Airflow is told to run a command or to ask its secrets backend for the value: a variable, or a line of the user's own
+    /// `airflow.cfg`.
+    pub(crate) fn left_to_airflow(
+        self,
+        environment: &Environment,
+        configured: &dyn Fn(Self) -> Option<(String, Source)>,
+    ) -> Option<Source> {
+        let options = ["_cmd", "_secret"].map(|suffix| self.with_suffix(suffix));
+        let variable = options.iter().map(|option| option.variable()).find(|name| environment.is_set(name));
+        variable
             .map(Source::Variable)
+            .or_else(|| options.into_iter().find_map(|option| configured(option).map(|(_, source)| source)))
     }
 }
 

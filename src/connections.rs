@@ -208,11 +208,7 @@ impl Said<'_> {
     }
 
     fn left_to_airflow(&self, option: AirflowOption) -> Option<Source> {
-        option.with_other_names().find_map(|name| {
-            let suffixed = ["_cmd", "_secret"].into_iter().map(move |suffix| name.with_suffix(suffix));
-            name.left_to_airflow(self.environment)
-                .or_else(|| suffixed.into_iter().find_map(|option| (self.configured)(option).map(|(_, source)| source)))
-        })
+        option.with_other_names().find_map(|name| name.left_to_airflow(self.environment, self.configured))
     }
 }
 

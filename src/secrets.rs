@@ -223,12 +223,7 @@ fn warn_of_others(kind: SecretKind, secret: &Secret, values: &[Value<'_>], warni
 
 /// Whether Airflow is told to fetch the value itself (`..._CMD`, `..._SECRET`). To export one would hide that from it.
 fn left_to_airflow(kind: SecretKind, evidence: &Evidence<'_>) -> Option<Source> {
-    let option = kind.option(evidence.version)?;
-    option.left_to_airflow(evidence.environment).or_else(|| {
-        ["_cmd", "_secret"]
-            .into_iter()
-            .find_map(|suffix| (evidence.configured)(option.with_suffix(suffix)).map(|(_, source)| source))
-    })
+    kind.option(evidence.version)?.left_to_airflow(evidence.environment, evidence.configured)
 }
 
 fn parse(kind: SecretKind, text: &str, source: &Source) -> Result<Secret, Error> {
