@@ -130,7 +130,7 @@ const CURRENT: [&str; 37] = [
 pub(crate) fn look_up(words: &[OsString], raw: bool, on_path: bool, version: Version) -> Lookup {
     let Some(first) = words.first() else {
         // The puckel image's CMD.
-        return Lookup::Found(airflow(&["webserver".into()], version));
+        return Lookup::Found(asked_for(&["webserver".into()], version));
     };
     // A name that is not text is no command of Airflow.
     let lossy = first.to_string_lossy();
@@ -143,12 +143,12 @@ pub(crate) fn look_up(words: &[OsString], raw: bool, on_path: bool, version: Ver
         return if is_program { as_program() } else { unknown(None) };
     }
     match name {
-        "airflow" => Lookup::Found(airflow(&words[1..], version)),
-        _ if CURRENT.contains(&name) => Lookup::Found(airflow(words, version)),
+        "airflow" => Lookup::Found(asked_for(&words[1..], version)),
+        _ if CURRENT.contains(&name) => Lookup::Found(asked_for(words, version)),
         // `test`, `clear`, `run`: old commands of Airflow that may also be programs.
         _ if is_program => as_program(),
-        _ if new_name(&[name]).is_some() => Lookup::Found(airflow(words, version)),
-        _ if name.starts_with('-') => Lookup::Found(airflow(words, version)),
+        _ if new_name(&[name]).is_some() => Lookup::Found(asked_for(words, version)),
+        _ if name.starts_with('-') => Lookup::Found(asked_for(words, version)),
         _ => unknown(nearest(
             name,
             CURRENT.iter().chain(OLD_AND_NEW.iter().map(|(old, _)| old)).map(|&known| known.to_owned()),
@@ -156,8 +156,13 @@ pub(crate) fn look_up(words: &[OsString], raw: bool, on_path: bool, version: Ver
     }
 }
 
+/// The words of a command of Airflow that we run ourselves.
+pub(crate) fn airflow<W: AsRef<str>>(words: &[W]) -> Vec<OsString> {
+    std::iter::once("airflow").chain(words.iter().map(AsRef::as_ref)).map(OsString::from).collect()
+}
+
 /// A command of Airflow from the words behind `airflow`.
-fn airflow(arguments: &[OsString], version: Version) -> Command {
+fn asked_for(arguments: &[OsString], version: Version) -> Command {
     let names: Vec<&str> = arguments.iter().map_while(|word| word.to_str()).take(2).collect();
     let (class, taken, translated) = translate(&names, version);
     let asks_for_help = arguments.iter().any(|word| word == OsStr::new("--help") || word == OsStr::new("-h"));

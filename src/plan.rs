@@ -1,26 +1,25 @@
 //! What follows from the settings and the world: one field a step, in the order of `main.rs`, without effects.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::airflow_version::{AirflowOption, Line, Version};
 use crate::changes;
 use crate::cli::{Job, KeyVerb};
 use crate::commands::{self, Class, Command, Lookup};
-use crate::connections::{self, Connections, Said, Server};
+use crate::connections::{self, Said, Server};
 use crate::error::{Error, Found};
 use crate::identity::{self, IdentityStep};
+use crate::launch;
 use crate::mounts::{self, Persistence};
+use crate::readiness;
 use crate::secret::SecretKind;
 use crate::secrets::{self, Creation, Evidence};
 use crate::settings::Settings;
 use crate::source::Source;
-use crate::steps::{
-    Change, ConfigStep, GroundStep, LaunchStep, MigrateStep, RequirementsStep, SecretStep, Service, WaitStep,
-};
+use crate::steps::{Change, ConfigStep, GroundStep, LaunchStep, MigrateStep, RequirementsStep, SecretStep, WaitStep};
 use crate::system::world::{Files, World};
 use crate::user_config;
-use crate::values::{Choice, Handover, Prepare, WaitTimeout};
+use crate::values::{Handover, Prepare, WaitTimeout};
 
 /// The whole start, decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,15 +104,15 @@ impl Plan {
             _ => world.users.gid,
         };
         let ground = GroundStep::new(settings, command.class, gid, &world.environment);
-        let launch = launch(&command, settings, &connections, version);
+        let launch = launch::decide(&command, settings, &connections, version);
         Ok(Self {
             config: match users {
                 Some(_) => ConfigStep::Keep(config_path.clone()),
                 None => write_config(config_path.clone(), files, version),
             },
             requirements: (needs.requirements && files.requirements).then(|| requirements(settings, world)),
-            wait: wait(needs, settings, &connections),
-            migrate: migrate(needs, settings, &connections.database, &command, version),
+            wait: readiness::wait(needs.wait, settings, &connections),
+            migrate: readiness::migrate(needs.migrate, settings, &connections.database, &command, version),
             key_dir: settings.key_dir.clone(),
             place,
             identity,
@@ -239,74 +238,4 @@ fn requirements(settings: &Settings, world: &World) -> RequirementsStep {
     let user = if world.in_virtual_environment { None } else { Some("--user".into()) };
     let words = ["pip".into(), "install".into()].into_iter().chain(user).chain(["-r".into(), file.clone().into()]);
     RequirementsStep { words: words.collect(), file }
-}
-
-fn wait(needs: Needs, settings: &Settings, connections: &Connections) -> WaitStep {
-    let mut step = WaitStep { services: Vec::new(), timeout: settings.wait_timeout, skipped: Vec::new() };
-    if !needs.wait {
-        return step;
-    }
-    let servers = std::iter::once(("database", &connections.database))
-        .chain(connections.broker.iter().map(|broker| ("broker", broker)));
-    for (role, server) in servers {
-        match server {
-            Server::Listens { endpoints, source } => {
-                step.services.push(Service { role, endpoints: endpoints.clone(), source: source.clone() });
-            }
-            Server::LeftToAirflow(source) => {
-                step.skipped.push(format!("not waiting for the {role}: its URL is left to Airflow by {source}"));
-            }
-            Server::None { .. } => {}
-        }
-    }
-    step
-}
-
-fn migrate(needs: Needs, settings: &Settings, database: &Server, command: &Command, version: Version) -> MigrateStep {
-    if !needs.migrate {
-        return MigrateStep::Nothing;
-    }
-    let name = command.words.get(1).map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-    let migrates = match settings.migrate {
-        Choice::Yes => true,
-        Choice::No => false,
-        // One role migrates and the others wait: 1.10 takes no lock for it, and whoever waits for that of 2.x and 3.x on PostgreSQL
-        // gives up after 1.8 s (`create_global_lock` in `airflow/utils/db.py` means 1800 s and says milliseconds). A database in
-        // this container has nobody else.
-        Choice::Auto => {
-            command.class == Class::Setup
-                || matches!(name.as_str(), "api-server" | "standalone" | "webserver")
-                || matches!(database, Server::None { .. })
-        }
-    };
-    if migrates {
-        return MigrateStep::Run { words: airflow(version.migrate_command()), lock: settings.key_dir.clone() };
-    }
-    let seconds = match settings.wait_timeout {
-        WaitTimeout::After(time) => time.as_secs(),
-        WaitTimeout::Forever => u64::from(u32::MAX),
-        WaitTimeout::Off => 0,
-    };
-    let check = airflow(&version.schema_check(seconds));
-    MigrateStep::WaitForSchema { check, timeout: settings.wait_timeout, command: name }
-}
-
-fn launch(command: &Command, settings: &Settings, connections: &Connections, version: Version) -> LaunchStep {
-    if matches!(command.class, Class::Key | Class::Setup) {
-        return LaunchStep::End;
-    }
-    let with_scheduler = match settings.web_scheduler {
-        Choice::Auto => command.said_webserver && connections.executor.is_local(),
-        Choice::Yes => command.said_webserver,
-        Choice::No => false,
-    };
-    if !with_scheduler || command.class != Class::Service {
-        return LaunchStep::Exec(command.words.clone());
-    }
-    let others = version.beside_web().iter().map(|name| airflow(&[name]));
-    LaunchStep::Supervise(std::iter::once(command.words.clone()).chain(others).collect())
-}
-
-fn airflow<W: AsRef<str>>(words: &[W]) -> Vec<OsString> {
-    std::iter::once("airflow").chain(words.iter().map(AsRef::as_ref)).map(OsString::from).collect()
 }
