@@ -25,7 +25,11 @@ COPY --from=build /airflow-entrypoint /usr/local/bin/airflow-entrypoint
 # A named volume that is mounted here for the first time takes over owner and mode: any member of group 0 may write, and
 # nobody else may look. There is no VOLUME on purpose: an anonymous volume would look as if it kept the keys, and each
 # container would have one of its own.
-RUN install -d -o ${AIRFLOW_UID} -g 0 -m 0770 /keys
+#
+# Compose files call the entrypoints that it replaces by their paths.
+RUN install -d -o ${AIRFLOW_UID} -g 0 -m 0770 /keys \
+    && ln -sf /usr/local/bin/airflow-entrypoint /entrypoint \
+    && ln -sf /usr/local/bin/airflow-entrypoint /entrypoint.sh
 USER ${AIRFLOW_UID}
 ENTRYPOINT ["/usr/local/bin/airflow-entrypoint"]
 CMD ["webserver"]

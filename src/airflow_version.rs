@@ -75,6 +75,14 @@ impl Version {
         }
     }
 
+    /// The command that creates an account of the web server: `users create` since 2.0.
+    pub(crate) fn create_user_command(self) -> &'static [&'static str] {
+        match self.line() {
+            Line::V1 => &["create_user"],
+            Line::V2 | Line::V3 => &["users", "create"],
+        }
+    }
+
     /// The command that succeeds once the schema is there. 1.10 has none made for it; one that reads a table serves (its
     /// migrations are one transaction), and this one is spelt the same in all of 1.10.
     pub(crate) fn schema_check(self, seconds: u64) -> Vec<String> {

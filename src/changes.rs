@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::airflow_version::{AirflowOption, Line};
+use crate::airflow_version::AirflowOption;
 use crate::commands::Class;
 use crate::connections::{Connections, Said};
 use crate::environment::Environment;
+use crate::official::{PASSWORD, PASSWORD_CMD};
 use crate::plan::Plan;
 use crate::secret::{Secret, SecretKind};
 use crate::secrets::Decision;
@@ -75,12 +76,34 @@ pub(crate) fn make(
     changes
 }
 
+/// What we manage and leave as it is: in the environment, and in the user's own `airflow.cfg` where nothing else hides it.
+pub(crate) fn unchanged(said: &Said<'_>, changes: &[Change]) -> (Vec<Change>, Vec<Change>) {
+    let value = |text: &str| match text.contains("://") {
+        true => Value::Url(Redacted(text.to_owned())),
+        false => Value::Text(text.to_owned()),
+    };
+    let options = AirflowOption::MANAGED.into_iter().filter(|option| !AirflowOption::SECRETS.contains(option));
+    let (mut given, mut configured) = (Vec::new(), Vec::new());
+    for option in options {
+        let name = option.variable();
+        if changes.iter().any(|change| change.name == name) {
+            continue;
+        }
+        match (said.environment.lookup(&name).filter(|text| !text.is_empty()), (said.configured)(option)) {
+            (Some(text), _) => given.push(Change { value: value(text), source: said.environment.source(&name), name }),
+            (None, Some((text, source))) => configured.push(Change { name, value: value(&text), source }),
+            (None, None) => {}
+        }
+    }
+    (given, configured)
+}
+
 /// What was only meant for us: values that we read from files, our settings, and where secrets are to be seen nowhere, the puckel
 /// image's variables that hold one. A program that is not Airflow's may call us again and keeps our settings.
 pub(crate) fn helpers(environment: &Environment, class: Class, handover: Handover) -> Vec<Change> {
     let names = environment.iter().filter_map(|(name, _)| name.to_str()).filter(|&name| {
         environment.is_helper(name)
-            || name.starts_with(settings::PREFIX) && class != Class::Other
+            || (name.starts_with(settings::PREFIX) || matches!(name, PASSWORD | PASSWORD_CMD)) && class != Class::Other
             || handover == Handover::Command && matches!(name, "FERNET_KEY" | "POSTGRES_PASSWORD" | "REDIS_PASSWORD")
     });
     names.map(|name| Change { name: name.to_owned(), value: Value::Unset, source: environment.source(name) }).collect()
@@ -89,21 +112,11 @@ pub(crate) fn helpers(environment: &Environment, class: Class, handover: Handove
 /// Airflow 3 writes the passwords of its simple login into its home, where they end with the container. They go to the key folder
 /// where that is in use and nobody said otherwise.
 fn wants_login_file(said: &Said<'_>, secrets: &[SecretStep]) -> bool {
-    let is_simple = |name: &str| name.ends_with("SimpleAuthManager");
-    let manager = AirflowOption::AUTH_MANAGER;
-    let simple = match said.environment.lookup(&manager.variable()) {
-        Some(name) => is_simple(name),
-        None => (said.configured)(manager).is_none_or(|(name, _)| is_simple(&name)),
-    };
     let file = AirflowOption::SIMPLE_AUTH_PASSWORDS;
     let in_use = secrets.iter().any(|step| match &step.decision {
         Decision::Generate(_) => true,
         Decision::Use { source: Source::File(path), .. } => path.ends_with(step.kind.file_name()),
         _ => false,
     });
-    said.version.line() == Line::V3
-        && simple
-        && in_use
-        && !said.environment.is_set(&file.variable())
-        && (said.configured)(file).is_none()
+    !said.keeps_accounts() && in_use && !said.environment.is_set(&file.variable()) && (said.configured)(file).is_none()
 }

@@ -25,11 +25,22 @@ struct Cli {
 #[command(subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
 enum Verbs {
     /// Show what would be done for a command, and do nothing
-    #[command(override_usage = "airflow-entrypoint explain [COMMAND [ARGUMENT...]]")]
-    Explain,
+    #[command(override_usage = "airflow-entrypoint explain [--json] [COMMAND [ARGUMENT...]]")]
+    Explain {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Show, make, check or hand on the secrets
     #[command(subcommand, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
     Key(KeyVerb),
+    /// Print the `airflow.cfg` that would be written for a command, and write nothing
+    #[command(override_usage = "airflow-entrypoint render-cfg [--show-secrets] [COMMAND [ARGUMENT...]]")]
+    RenderCfg {
+        /// Print secrets and passwords as they are
+        #[arg(long)]
+        show_secrets: bool,
+    },
     /// Prepare everything (secrets, airflow.cfg, database), and end
     Setup,
 }
@@ -79,8 +90,26 @@ pub(crate) struct Invocation {
 /// What to do about the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
+    /// Carry it out.
     Carry,
-    Show,
+    /// Print it.
+    Explain(Form),
+    /// Print the `airflow.cfg` that it would write.
+    RenderConfig(Secrets),
+}
+
+/// How the plan is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Json,
+    Text,
+}
+
+/// Whether secrets are printed as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Secrets {
+    Hidden,
+    Shown,
 }
 
 /// The job.
@@ -99,11 +128,20 @@ pub(crate) enum Job {
 /// Reads the arguments behind our own name.
 pub(crate) fn read(arguments: Vec<OsString>) -> Result<Invocation, Error> {
     let text = |index: usize| arguments.get(index).and_then(|word| word.to_str()).unwrap_or_default();
-    match (text(0), text(1)) {
-        ("explain", "setup") if arguments.len() == 2 => Ok(Invocation { mode: Mode::Show, job: Job::Setup }),
-        ("explain", second) if !is_option(second) => Ok(Invocation { mode: Mode::Show, job: command(&arguments[1..]) }),
-        (first, _) if is_option(first) || matches!(first, "explain" | "help" | "key" | "setup") => verb(&arguments),
-        _ => Ok(Invocation { mode: Mode::Carry, job: command(&arguments) }),
+    let (mode, taken) = match (text(0), text(1)) {
+        ("explain", "--json") => (Mode::Explain(Form::Json), 2),
+        ("explain", _) => (Mode::Explain(Form::Text), 1),
+        ("render-cfg", "--show-secrets") => (Mode::RenderConfig(Secrets::Shown), 2),
+        ("render-cfg", _) => (Mode::RenderConfig(Secrets::Hidden), 1),
+        _ => (Mode::Carry, 0),
+    };
+    match text(taken) {
+        // A word that begins like an option is one of ours here, and there is none.
+        first if is_option(first) || taken > 0 && first.starts_with('-') && first != "--" => verb(&arguments),
+        "help" | "key" if taken == 0 => verb(&arguments),
+        "setup" if taken == 0 => verb(&arguments),
+        "setup" if arguments.len() == taken + 1 => Ok(Invocation { mode, job: Job::Setup }),
+        _ => Ok(Invocation { mode, job: command(&arguments[taken..]) }),
     }
 }
 
@@ -124,7 +162,7 @@ fn verb(arguments: &[OsString]) -> Result<Invocation, Error> {
     let job = match parsed {
         Ok(Cli { verb: Verbs::Setup }) => Job::Setup,
         Ok(Cli { verb: Verbs::Key(verb) }) => Job::Key(verb),
-        Ok(Cli { verb: Verbs::Explain }) => command(&[]),
+        Ok(Cli { verb: Verbs::Explain { .. } | Verbs::RenderCfg { .. } }) => command(&[]),
         Err(asked) if !asked.use_stderr() => Job::Say(asked.render().to_string()),
         Err(_) if arguments.len() == 1 => Job::Say(Cli::command().render_help().to_string()),
         Err(problem) => {
@@ -157,9 +195,14 @@ mod tests {
         assert_eq!(read("webserver --help"), run(Mode::Carry, "webserver --help", false));
         assert_eq!(read(""), run(Mode::Carry, "", false));
         assert_eq!(read("-- setup x"), run(Mode::Carry, "setup x", true));
-        assert_eq!(read("explain"), run(Mode::Show, "", false));
-        assert_eq!(read("explain webserver -p 1"), run(Mode::Show, "webserver -p 1", false));
-        assert_eq!(read("explain -- bash"), run(Mode::Show, "bash", true));
+        let (text, json) = (Mode::Explain(Form::Text), Mode::Explain(Form::Json));
+        assert_eq!(read("explain"), run(text, "", false));
+        assert_eq!(read("explain webserver -p 1"), run(text, "webserver -p 1", false));
+        assert_eq!(read("explain -- bash"), run(text, "bash", true));
+        assert_eq!(read("explain --json"), run(json, "", false));
+        assert_eq!(read("explain --json webserver --json"), run(json, "webserver --json", false));
+        assert_eq!(read("render-cfg scheduler"), run(Mode::RenderConfig(Secrets::Hidden), "scheduler", false));
+        assert_eq!(read("render-cfg --show-secrets"), run(Mode::RenderConfig(Secrets::Shown), "", false));
     }
 
     #[test]
@@ -169,9 +212,12 @@ mod tests {
         let export = KeyVerb::Export { form: ExportForm::K8sSecret };
         assert_eq!(read("key export --as k8s-secret").unwrap().job, Job::Key(export));
         assert!(read("key shwo").unwrap_err().contains("unrecognized subcommand `shwo`"));
-        assert_eq!(read("explain setup"), Ok(Invocation { mode: Mode::Show, job: Job::Setup }));
+        assert_eq!(read("explain setup"), Ok(Invocation { mode: Mode::Explain(Form::Text), job: Job::Setup }));
+        assert!(read("explain --jsno").unwrap_err().contains("unexpected argument `--jsno`"));
         assert!(read("setup now").unwrap_err().contains("unexpected argument `now`"));
-        for words in ["key --help", "key", "--help", "-h", "setup --help", "explain --help", "--version"] {
+        for words in
+            ["key --help", "key", "--help", "-h", "setup --help", "explain --help", "render-cfg --help", "--version"]
+        {
             assert!(
                 matches!(read(words), Ok(Invocation { job: Job::Say(text), .. }) if text.contains("airflow-entrypoint")),
                 "{words}"

@@ -9,10 +9,13 @@ use crate::airflow_version::{AirflowOption, Line, Version};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::executor::Executor;
+use crate::expansion::expanded;
+use crate::given::{Found, Settled};
 use crate::puckel::Puckel;
 use crate::source::Source;
 use crate::steps::{Change, Value};
-use crate::urls::{self, Endpoint, Redacted};
+use crate::url_parts;
+use crate::urls::{self, Endpoint};
 
 /// What follows from the variables about Airflow's connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +24,12 @@ pub(crate) struct Connections {
     pub database: Server,
     /// Only with an executor that needs one.
     pub broker: Option<Server>,
+    /// Only with a Celery executor, and where somebody chose one.
+    pub result_backend: Option<Server>,
     /// What the environment must say.
     pub changes: Vec<Change>,
+    /// What is read otherwise than it was written.
+    pub notes: Vec<String>,
     /// What was said in vain.
     pub warnings: Vec<String>,
 }
@@ -36,6 +43,8 @@ pub(crate) enum Server {
     None { file: Option<PathBuf> },
     /// It listens at any one of these.
     Listens { endpoints: Vec<Endpoint>, source: Source },
+    /// A service without a server of its own to wait for (SQS).
+    Serverless { scheme: String, source: Source },
 }
 
 /// All that the connections follow from.
@@ -46,36 +55,38 @@ pub(crate) struct Said<'a> {
     pub version: Version,
 }
 
-/// A value with its source, and whether Airflow must be told of it.
-struct Settled {
-    value: String,
-    source: Source,
-    change: bool,
-}
-
 /// Decides all of them.
 pub(crate) fn settle(said: &Said<'_>) -> Result<Connections, Error> {
-    let mut changes = Vec::new();
-    let mut warnings = Vec::new();
-    let (executor, wants_server) = said.executor(&mut changes, &mut warnings)?;
-    said.load_examples(&mut changes)?;
-    let (database, url) = said.database(&executor, wants_server, &mut changes, &mut warnings)?;
-    let broker = match executor.needs_broker() {
-        true => {
-            said.result_backend(url.as_deref(), &mut changes)?;
-            Some(said.broker(&mut changes, &mut warnings)?)
-        }
-        false => None,
-    };
-    Ok(Connections { executor, database, broker, changes, warnings })
+    let mut found = Found::default();
+    let (executor, wants_server) = said.executor(&mut found)?;
+    said.load_examples(&mut found)?;
+    let (database, url) = said.database(&executor, wants_server, &mut found)?;
+    let (mut broker, mut result_backend) = (None, None);
+    if executor.needs_broker() {
+        result_backend = said.result_backend(&database, url.as_deref(), &mut found)?;
+        broker = Some(said.broker(&mut found)?);
+    }
+    let Found { changes, notes, warnings } = found;
+    Ok(Connections { executor, database, broker, result_backend, changes, notes, warnings })
 }
 
 impl Said<'_> {
+    /// Whether Airflow keeps the accounts of its web server in the database: always, but for the simple login of Airflow 3.
+    pub(crate) fn keeps_accounts(&self) -> bool {
+        let is_simple = |name: &str| name.ends_with("SimpleAuthManager");
+        let manager = AirflowOption::AUTH_MANAGER;
+        self.version.line() != Line::V3
+            || match self.environment.lookup(&manager.variable()).filter(|name| !name.is_empty()) {
+                Some(name) => !is_simple(name),
+                None => (self.configured)(manager).is_some_and(|(name, _)| !is_simple(&name)),
+            }
+    }
+
     /// The executor, and whether it wants more than SQLite: all but the sequential one do, and on Airflow 3 the local one when it
     /// was asked for.
-    fn executor(&self, changes: &mut Vec<Change>, warnings: &mut Vec<String>) -> Result<(Executor, bool), Error> {
-        let settled = match self.variable(AirflowOption::EXECUTOR)? {
-            Some(found) => Some((found.value, found.source)),
+    fn executor(&self, found: &mut Found) -> Result<(Executor, bool), Error> {
+        let settled = match self.variable(AirflowOption::EXECUTOR, found)? {
+            Some(given) => Some((given.value, given.source)),
             None => match &self.puckel.executor {
                 Some(text) => Some((text.clone(), self.environment.source("EXECUTOR"))),
                 None => (self.configured)(AirflowOption::EXECUTOR),
@@ -87,22 +98,22 @@ impl Said<'_> {
                 let said = Executor::parse(&text, &source)?;
                 let wants_server = !said.is_sequential();
                 let (executor, note) = said.on(line);
-                warnings.extend(note);
+                found.warnings.extend(note);
                 (executor, source, wants_server)
             }
             None => (Executor::default_of(line), Source::Default, false),
         };
         let variable = AirflowOption::EXECUTOR.variable();
         if self.environment.lookup(&variable) != Some(executor.as_str()) {
-            changes.push(Change { name: variable, value: Value::Text(executor.as_str().to_owned()), source });
+            found.changes.push(Change { name: variable, value: Value::Text(executor.as_str().to_owned()), source });
         }
         Ok((executor, wants_server))
     }
 
     /// `LOAD_EX` is no unless it says yes; with yes the puckel image leaves it to Airflow, whose default is yes.
-    fn load_examples(&self, changes: &mut Vec<Change>) -> Result<(), Error> {
+    fn load_examples(&self, found: &mut Found) -> Result<(), Error> {
         let option = AirflowOption::LOAD_EXAMPLES;
-        if self.variable(option)?.is_some() || self.puckel.load_examples == Some(true) {
+        if self.variable(option, found)?.is_some() || self.puckel.load_examples == Some(true) {
             return Ok(());
         }
         let source = match self.puckel.load_examples {
@@ -110,7 +121,7 @@ impl Said<'_> {
             None if (self.configured)(option).is_some() => return Ok(()),
             None => Source::Default,
         };
-        changes.push(Change { name: option.variable(), value: Value::Text("False".to_owned()), source });
+        found.changes.push(Change { name: option.variable(), value: Value::Text("False".to_owned()), source });
         Ok(())
     }
 
@@ -119,117 +130,111 @@ impl Said<'_> {
         &self,
         executor: &Executor,
         wants_server: bool,
-        changes: &mut Vec<Change>,
-        warnings: &mut Vec<String>,
+        found: &mut Found,
     ) -> Result<(Server, Option<String>), Error> {
         let option = self.version.sql_alchemy_conn();
         let parts = &self.puckel.postgres;
-        let given = self.variable(option)?;
+        let given = self.variable(option, found)?;
         if let (None, Some(source)) = (&given, self.left_to_airflow(option)) {
+            found
+                .warnings
+                .extend(self.unused("POSTGRES_", &format!("the database's URL is left to Airflow by {source}")));
             return Ok((Server::LeftToAirflow(source), None));
         }
         // SQLite is what a generated airflow.cfg says when nobody chose.
-        let configured = (self.configured)(option).filter(|(url, _)| !url.starts_with("sqlite") || !wants_server);
+        let configured = self.configured(option).filter(|given| !given.value.starts_with("sqlite") || !wants_server);
         let from_parts = !parts.is_empty() && (wants_server || self.version.line() == Line::V3);
         let settled = if let Some(given) = given {
-            if !parts.is_empty() {
-                warnings.push(format!("`POSTGRES_...` is not used: the database's URL is that of {}", given.source));
-            }
+            found.warnings.extend(self.unused("POSTGRES_", &format!("the database's URL is that of {}", given.source)));
             given
         } else if from_parts {
-            let source = Source::Derived("`POSTGRES_...`".to_owned());
-            Settled { value: urls::postgres(parts), source, change: true }
-        } else if let Some((value, source)) = configured {
-            Settled { value, source, change: false }
+            Settled::built(url_parts::postgres(parts), Source::Derived("`POSTGRES_...`".to_owned()))
+        } else if let Some(configured) = configured {
+            configured
         } else if wants_server {
-            Settled { value: urls::postgres(parts), source: Source::Default, change: true }
+            Settled::built(url_parts::postgres(parts), Source::Default)
         } else {
-            if !parts.is_empty() {
-                warnings.push(format!("`POSTGRES_...` is not used: `{}` keeps to SQLite", executor.as_str()));
-            }
+            let why = format!("`{}` keeps to SQLite", executor.as_str());
+            found.warnings.extend(self.unused("POSTGRES_", &why));
             return Ok((Server::None { file: None }, None));
         };
-        let server = server(&settled.value, &settled.source)?;
+        let settled = settled.with_known_dialect(found);
+        let server = self.server(&settled)?;
         let url = settled.value.clone();
-        push(settled, option, changes);
+        found.push(settled, option);
         Ok((server, Some(url)))
     }
 
-    fn broker(&self, changes: &mut Vec<Change>, warnings: &mut Vec<String>) -> Result<Server, Error> {
+    fn broker(&self, found: &mut Found) -> Result<Server, Error> {
         let option = AirflowOption::BROKER_URL;
         let parts = &self.puckel.redis;
-        let settled = if let Some(given) = self.variable(option)? {
-            if !parts.is_empty() {
-                warnings.push(format!("`REDIS_...` is not used: the broker's URL is that of {}", given.source));
-            }
+        let given = self.variable(option, found)?;
+        let settled = if let Some(given) = given {
+            found.warnings.extend(self.unused("REDIS_", &format!("the broker's URL is that of {}", given.source)));
             given
         } else if let Some(source) = self.left_to_airflow(option) {
+            found.warnings.extend(self.unused("REDIS_", &format!("the broker's URL is left to Airflow by {source}")));
             return Ok(Server::LeftToAirflow(source));
         } else {
-            match (self.configured)(option).filter(|_| parts.is_empty()) {
-                Some((value, source)) => Settled { value, source, change: false },
-                None if parts.is_empty() => {
-                    Settled { value: urls::redis(parts), source: Source::Default, change: true }
-                }
-                None => {
-                    let source = Source::Derived("`REDIS_...`".to_owned());
-                    Settled { value: urls::redis(parts), source, change: true }
-                }
+            match self.configured(option).filter(|_| parts.is_empty()) {
+                Some(configured) => configured,
+                None if parts.is_empty() => Settled::built(url_parts::redis(parts), Source::Default),
+                None => Settled::built(url_parts::redis(parts), Source::Derived("`REDIS_...`".to_owned())),
             }
         };
-        let server = server(&settled.value, &settled.source)?;
-        push(settled, option, changes);
+        let says_nothing = !settled.value.contains("ssl_c") && !self.environment.is_set("AIRFLOW__CELERY__SSL_ACTIVE");
+        if settled.value.starts_with("rediss://") && says_nothing {
+            found.warnings.push(format!(
+                "the broker's URL of {} is `rediss://` and says nothing of certificates; `?ssl_cert_reqs=CERT_REQUIRED` has the server's checked",
+                settled.source
+            ));
+        }
+        let server = self.server(&settled)?;
+        found.push(settled, option);
         Ok(server)
     }
 
-    /// Derived from the database's URL unless somebody said otherwise.
-    fn result_backend(&self, database: Option<&str>, changes: &mut Vec<Change>) -> Result<(), Error> {
+    /// Derived from the database's URL unless somebody chose another one; then that one's server.
+    fn result_backend(&self, database: &Server, url: Option<&str>, found: &mut Found) -> Result<Option<Server>, Error> {
         let option = AirflowOption::RESULT_BACKEND;
-        let configured = (self.configured)(option).is_some() && self.puckel.postgres.is_empty();
-        if self.variable(option)?.is_some() || self.left_to_airflow(option).is_some() || configured {
-            return Ok(());
+        let given = self.variable(option, found)?;
+        if let (None, Some(source)) = (&given, self.left_to_airflow(option)) {
+            return Ok(Some(Server::LeftToAirflow(source)));
         }
-        if let Some(url) = database.and_then(urls::result_backend) {
-            let source = Source::Derived("the database's URL".to_owned());
-            changes.push(Change { name: option.variable(), value: Value::Url(Redacted(url)), source });
+        let chosen = given.or_else(|| self.configured(option).filter(|_| self.puckel.postgres.is_empty()));
+        if let Some(chosen) = chosen {
+            let chosen = chosen.with_known_dialect(found);
+            // `rpc` goes through the broker.
+            let server = if chosen.value.starts_with("rpc:") { None } else { Some(self.server(&chosen)?) };
+            found.push(chosen, option);
+            return Ok(server);
         }
-        Ok(())
-    }
-
-    /// The value in the environment under any of its names. Under another line's name it must be said again.
-    fn variable(&self, option: AirflowOption) -> Result<Option<Settled>, Error> {
-        for name in option.with_other_names() {
-            if let Some(text) = self.environment.text(&name.variable())? {
-                let source = self.environment.source(&name.variable());
-                return Ok(Some(Settled { value: text.to_owned(), source, change: name != option }));
+        match (url.and_then(url_parts::result_backend), database) {
+            (Some(url), _) => {
+                found.push(Settled::built(url, Source::Derived("the database's URL".to_owned())), option);
+                Ok(None)
             }
+            // Later lines derive it themselves; 1.10 would go to a MySQL of its own imagination.
+            (None, Server::LeftToAirflow(source)) if self.version.line() == Line::V1 => {
+                Err(Error::NoResultBackend { source_of_it: source.clone() })
+            }
+            (None, _) => Ok(None),
         }
-        Ok(None)
     }
 
-    fn left_to_airflow(&self, option: AirflowOption) -> Option<Source> {
-        option.with_other_names().find_map(|name| name.left_to_airflow(self.environment, self.configured))
+    fn server(&self, settled: &Settled) -> Result<Server, Error> {
+        let (url, source) = (expanded(&settled.value, self.environment), &settled.source);
+        let scheme = url.split("://").next().unwrap_or_default();
+        if scheme.trim_start_matches("db+").split('+').next() == Some("sqlite") {
+            let path = url.split_once("://").map_or("", |(_, rest)| rest);
+            let path = path.strip_prefix('/').unwrap_or_default().split('?').next().unwrap_or_default();
+            let path = PathBuf::from(path);
+            return Ok(Server::None { file: path.is_absolute().then_some(path) });
+        }
+        let endpoints = urls::checked(&url, source)?;
+        if endpoints.is_empty() {
+            return Ok(Server::Serverless { scheme: scheme.to_owned(), source: source.clone() });
+        }
+        Ok(Server::Listens { endpoints, source: source.clone() })
     }
-}
-
-fn push(settled: Settled, option: AirflowOption, changes: &mut Vec<Change>) {
-    if settled.change {
-        changes.push(Change {
-            name: option.variable(),
-            value: Value::Url(Redacted(settled.value)),
-            source: settled.source,
-        });
-    }
-}
-
-fn server(url: &str, source: &Source) -> Result<Server, Error> {
-    if let Some(path) = url.strip_prefix("sqlite:///") {
-        let path = PathBuf::from(path.split('?').next().unwrap_or(path));
-        return Ok(Server::None { file: path.is_absolute().then_some(path) });
-    }
-    let endpoints = urls::checked(url, source)?;
-    if endpoints.is_empty() {
-        return Ok(Server::None { file: None });
-    }
-    Ok(Server::Listens { endpoints, source: source.clone() })
 }

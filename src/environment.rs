@@ -1,13 +1,14 @@
 //! The environment as a value: what we were given, and what the command gets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::airflow_version::AirflowOption;
 use crate::error::Error;
 use crate::source::Source;
-use crate::{puckel, settings};
+use crate::{official, puckel, settings};
 
 /// Variables and their values. A value need not be text; `Debug` shows names alone.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(crate) struct Environment {
     variables: BTreeMap<OsString, OsString>,
     /// The files that values were read from, by the variable that has the value.
     files: BTreeMap<String, PathBuf>,
+    /// The variables whose value was wrapped in quotes.
+    unwrapped: BTreeSet<String>,
 }
 
 /// What is put behind a variable's name when its value is in a file.
@@ -26,7 +29,7 @@ const OPTIONS_THAT_ARE_PATHS: [&str; 4] = ["CONFIG", "POD_TEMPLATE", "SIMPLE_AUT
 impl Environment {
     /// Of variables and their values.
     pub(crate) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        Self { variables: variables.into_iter().collect(), files: BTreeMap::new() }
+        Self { variables: variables.into_iter().collect(), ..Self::default() }
     }
 
     /// The value of a variable; an empty one counts as unset.
@@ -99,6 +102,25 @@ impl Environment {
         self.files.contains_key(name) && !name.starts_with("AIRFLOW")
     }
 
+    /// Takes the quotes off the values that we understand: `docker run --env-file` and the list form of Compose make them part of the
+    /// value, where a shell would not. A password keeps them; they may be meant.
+    pub(crate) fn unwrap_quotes(&mut self) {
+        let wrapped = |(name, value): (&OsString, &OsString)| {
+            let (name, value) = (name.to_str()?, value.to_str()?);
+            let inner = ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote))?;
+            has_no_quotes(name).then(|| (name.to_owned(), inner.to_owned()))
+        };
+        for (name, inner) in self.variables.iter().filter_map(wrapped).collect::<Vec<_>>() {
+            self.change(&name, Some(&inner));
+            self.unwrapped.insert(name);
+        }
+    }
+
+    /// The variables whose quotes were taken off.
+    pub(crate) fn unwrapped(&self) -> impl Iterator<Item = &String> {
+        self.unwrapped.iter()
+    }
+
     /// The value of a variable for a template: only text can be rendered.
     pub(crate) fn lookup(&self, name: &str) -> Option<&str> {
         self.variables.get(OsStr::new(name)).and_then(|value| value.to_str())
@@ -133,10 +155,21 @@ fn may_be_in_a_file(name: &str) -> bool {
     }
     let airflow =
         ["AIRFLOW_CONN_", "AIRFLOW_VAR_"].iter().any(|prefix| name.len() > prefix.len() && name.starts_with(prefix));
-    airflow
-        || name == "FERNET_KEY"
+    airflow || is_ours(name)
+}
+
+/// The variables of our own, of the puckel image and of the official one.
+fn is_ours(name: &str) -> bool {
+    name == "FERNET_KEY"
         || puckel::NAMES.contains(&name)
+        || official::NAMES.contains(&name)
         || settings::TABLE.iter().any(|row| settings::variable(row.name) == name)
+}
+
+/// Whether quotes around the value of this variable are a mistake: it is one that we understand, and free text is none of its values.
+fn has_no_quotes(name: &str) -> bool {
+    let free = ["EXTRAS", "PASSWORD", "SECRET", "USER", "_DB"].iter().any(|part| name.contains(part));
+    !free && (is_ours(name) || AirflowOption::MANAGED.iter().any(|option| option.variable() == name))
 }
 
 /// An environment may hold secrets: names alone are shown.
@@ -158,6 +191,7 @@ mod tests {
     fn x01_every_variable_that_we_read_may_be_in_a_file() {
         for name in [
             "FERNET_KEY_FILE",
+            "_AIRFLOW_WWW_USER_PASSWORD_FILE",
             "POSTGRES_PASSWORD_FILE",
             "REDIS_PASSWORD_FILE",
             "EXECUTOR_FILE",
@@ -170,6 +204,29 @@ mod tests {
         ] {
             let expected = vec![(name.trim_end_matches("_FILE").to_owned(), PathBuf::from("/run/secrets/x"))];
             assert_eq!(environment(&[name]).named_files(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn d01_quotes_come_off_what_has_none() {
+        for (name, value, expected) in [
+            ("FERNET_KEY", "\"key=\"", "key="),
+            ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "'postgresql://u@h/d'", "postgresql://u@h/d"),
+            ("EXECUTOR", "\"Celery\"", "Celery"),
+            ("EXECUTOR", "\"Celery'", "\"Celery'"),
+            ("EXECUTOR", "\"", "\""),
+            ("POSTGRES_HOST", "'db'", "db"),
+            ("POSTGRES_PASSWORD", "'quoted'", "'quoted'"),
+            ("POSTGRES_USER", "'quoted'", "'quoted'"),
+            ("_AIRFLOW_WWW_USER_PASSWORD", "'quoted'", "'quoted'"),
+            ("AIRFLOW__API__SECRET_KEY", "'quoted'", "'quoted'"),
+            ("AIRFLOW__SMTP__SMTP_USER", "'quoted'", "'quoted'"),
+            ("SOMETHING", "'quoted'", "'quoted'"),
+        ] {
+            let mut environment = Environment::new([(name.into(), value.into())]);
+            environment.unwrap_quotes();
+            assert_eq!(environment.lookup(name), Some(expected), "{name}={value}");
+            assert_eq!(environment.unwrapped().count(), usize::from(value != expected), "{name}={value}");
         }
     }
 

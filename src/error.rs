@@ -1,63 +1,12 @@
 //! Everything that can end a start: its message, its hint, its exit status.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
+pub(crate) use crate::exit::Exit;
+use crate::official::{PASSWORD, PASSWORD_CMD};
 use crate::secret::SecretKind;
 use crate::source::Source;
 use crate::template::TemplateError;
-
-/// Every status that we can leave with. The numbers are those of sysexits(3) where they are ours; 1 and 2 are left to Airflow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// A bug of ours.
-    Bug,
-    /// A file or folder cannot be created.
-    CannotCreate,
-    /// The status of the command, or of a step's command that failed.
-    Command(u8),
-    /// A setting, a variable or a file of the user's is wrong.
-    Configuration,
-    /// The command was not found.
-    NotFound,
-    /// The command is not executable.
-    NotExecutable,
-    /// We may not read or write something.
-    Permission,
-    /// Ended by this signal.
-    Signal(u8),
-    /// Nothing went wrong.
-    Success,
-    /// Database, broker or schema did not appear in time.
-    Unavailable,
-    /// Our own command line is wrong.
-    Usage,
-}
-
-impl Exit {
-    /// The number that the caller sees.
-    pub(crate) fn status(self) -> u8 {
-        match self {
-            Self::Success => 0,
-            Self::Usage => 64,
-            Self::Unavailable => 69,
-            Self::Bug => 70,
-            Self::CannotCreate => 73,
-            Self::Permission => 77,
-            Self::Configuration => 78,
-            Self::NotExecutable => 126,
-            Self::NotFound => 127,
-            Self::Signal(signal) => 128 + signal,
-            Self::Command(status) => status,
-        }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.status())
-    }
-}
 
 /// Why a start ends. A message never holds a secret.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +56,20 @@ pub(crate) enum Error {
     /// A secret is missing and would not be kept if it were made.
     #[error("cannot create a {kind} in `{}`: {why}", dir.display())]
     NoPlaceForSecret { kind: SecretKind, dir: PathBuf, why: String },
+    /// An account is asked for, and has no password.
+    #[error(
+        "cannot create the account of `_AIRFLOW_WWW_USER_CREATE`: expected its password in `{PASSWORD}`, `{PASSWORD}_FILE` or `{PASSWORD_CMD}`, found none"
+    )]
+    NoPassword,
+    /// The password of an account.
+    #[error("cannot use the password of `{source_of_it}`: {cause}")]
+    UserPassword { source_of_it: &'static str, cause: String },
+    /// Celery's result backend follows from nothing that we know.
+    #[error("cannot choose Celery's result backend: the database's URL is left to Airflow by {source_of_it}")]
+    NoResultBackend { source_of_it: Source },
+    /// There is nothing to render.
+    #[error("cannot render `{}`: it is your own, and stays as it is", path.display())]
+    OwnConfig { path: PathBuf },
     /// A variable that we must understand.
     #[error("cannot read `{variable}`: expected UTF-8 text")]
     NotUnicode { variable: String },
@@ -126,7 +89,7 @@ pub(crate) enum Error {
     #[error("cannot {step}: `{command}` ended with {ending}")]
     StepFailed { step: &'static str, command: String, ending: String, status: u8 },
     /// A template that cannot be filled in.
-    #[error("cannot render `airflow.cfg` from {template}: {problem}")]
+    #[error("cannot render `airflow.cfg`: {}:{}:{}: {problem}", template.plain(), problem.line, problem.column)]
     Template { template: Source, problem: TemplateError },
     /// A database or broker that does not answer.
     #[error("cannot reach the {role} `{address}`: {cause} (tries: {tries}, in {time})")]
@@ -183,15 +146,19 @@ impl Error {
             | Self::DamagedSecret { .. }
             | Self::Executor { .. }
             | Self::InvalidSecret { .. }
+            | Self::NoPassword
             | Self::NoPlaceForSecret { .. }
+            | Self::NoResultBackend { .. }
             | Self::NoSecret { .. }
             | Self::NotUnicode { .. }
+            | Self::OwnConfig { .. }
             | Self::SecretCommand { .. }
             | Self::Setting { .. }
             | Self::SettingsFile { .. }
             | Self::Template { .. }
             | Self::UnknownSetting { .. }
             | Self::Unreadable { .. }
+            | Self::UserPassword { .. }
             | Self::Url { .. } => Exit::Configuration,
         }
     }
@@ -251,7 +218,9 @@ impl Error {
             Self::NoSecret { kind: SecretKind::Fernet, .. } => {
                 "`airflow-entrypoint key generate` makes one on the key volume".to_owned()
             }
-            Self::NoSecret { .. } | Self::NotUnicode { .. } => return None,
+            Self::NoResultBackend { .. } => "set `AIRFLOW__CELERY__RESULT_BACKEND`, or its `_CMD`".to_owned(),
+            Self::OwnConfig { .. } => "move it away to have one rendered".to_owned(),
+            Self::NoPassword | Self::NoSecret { .. } | Self::NotUnicode { .. } => return None,
             Self::SchemaNotReady { .. } => {
                 "start a container that migrates (the web server, or the command `setup`), or set `ENTRYPOINT_MIGRATE=true` here"
                     .to_owned()
@@ -268,35 +237,12 @@ impl Error {
                 "let this user read `{}` (chown or chmod it where it comes from, or set `user:` of the container)",
                 path.display()
             ),
-            Self::BothSet { .. } | Self::Unreadable { .. } => return None,
+            Self::BothSet { .. } | Self::Unreadable { .. } | Self::UserPassword { .. } => return None,
             Self::UnknownSetting { nearest, .. } => return did_you_mean(nearest),
             Self::Url { .. } => {
                 "percent-encode every special character of user and password: `@` is `%40`, `:` is `%3A`, `/` is `%2F`".to_owned()
             }
             Self::Usage { .. } => "`airflow-entrypoint --help` lists the commands".to_owned(),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_readme_has_every_exit_status() {
-        let readme = include_str!("../README.md");
-        for exit in [
-            Exit::Bug,
-            Exit::CannotCreate,
-            Exit::Configuration,
-            Exit::NotExecutable,
-            Exit::NotFound,
-            Exit::Permission,
-            Exit::Unavailable,
-            Exit::Usage,
-        ] {
-            let start = format!("| {} | ", exit.status());
-            assert!(readme.lines().any(|line| line.starts_with(&start)), "README lacks {exit:?}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! The plan in words: the dry run, and the lines of the log. What is shown is what is logged.
+//! The steps in words: the lines of the log, and of the dry run (`report`). What is shown is what is logged.
 
 use std::ffi::OsString;
 use std::fmt::{self, Display, Formatter};
@@ -9,60 +9,12 @@ use crate::plan::Plan;
 use crate::secret::Secret;
 use crate::secrets::Decision;
 use crate::source::Source;
-use crate::steps::{Change, ConfigStep, LaunchStep, MigrateStep, RequirementsStep, SecretStep, Service, Value};
-
-impl Display for Plan {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Airflow {} ({})", self.airflow.version, self.airflow.source)?;
-        writeln!(f, "command: {} ({})", Words(&self.command.words), self.command.class)?;
-        for note in self.notes() {
-            writeln!(f, "note: {note}")?;
-        }
-        for warning in &self.warnings {
-            writeln!(f, "warning: {warning}")?;
-        }
-        writeln!(f, "1. settle the secrets")?;
-        for step in &self.secrets {
-            writeln!(f, "   {step}")?;
-        }
-        writeln!(f, "2. {}", self.identity)?;
-        for folder in &self.ground.folders {
-            writeln!(f, "   it must be able to write to `{}`", folder.display())?;
-        }
-        writeln!(f, "3. {}", self.config)?;
-        match &self.requirements {
-            Some(step) => writeln!(f, "4. {step}")?,
-            None => writeln!(f, "4. no requirements to install")?,
-        }
-        if self.wait.services.is_empty() {
-            writeln!(f, "5. wait for nothing")?;
-        } else {
-            writeln!(f, "5. wait, {}, until these answer", self.wait.timeout)?;
-        }
-        for service in &self.wait.services {
-            writeln!(f, "   {service} ({})", service.source)?;
-        }
-        writeln!(f, "6. {}", self.migrate)?;
-        writeln!(f, "7. {}", self.launch)?;
-        writeln!(f, "environment of the command")?;
-        for change in &self.changes {
-            let secret = self.secrets.iter().find(|step| change.value == Value::Secret(step.kind));
-            match (&change.value, secret) {
-                (Value::Secret(_), Some(step)) => writeln!(f, "   {}={}", change.name, step.named_value())?,
-                _ => writeln!(f, "   {change}")?,
-            }
-        }
-        if !self.hidden.is_empty() {
-            writeln!(f, "   secrets and URLs not as they are, but by `..._CMD` from files that this user alone reads")?;
-        }
-        Ok(())
-    }
-}
+use crate::steps::{ConfigStep, LaunchStep, MigrateStep, RequirementsStep, SecretStep, Service, UserStep};
 
 impl Plan {
     /// What is worth saying before anything happens.
     pub(crate) fn notes(&self) -> impl Iterator<Item = &String> {
-        self.command.note.iter().chain(&self.wait.skipped)
+        self.command.note.iter().chain(&self.notes).chain(&self.wait.skipped)
     }
 }
 
@@ -78,14 +30,6 @@ impl SecretStep {
             }
             Decision::Derive => format!("{self}, fingerprint {secret}"),
             _ => self.to_string(),
-        }
-    }
-
-    fn named_value(&self) -> String {
-        match &self.decision {
-            Decision::Use { secret, .. } => format!("*** (fingerprint {secret})"),
-            Decision::Generate(path) => format!("*** (of `{}`)", path.display()),
-            _ => "***".to_owned(),
         }
     }
 }
@@ -131,7 +75,12 @@ impl Display for ConfigStep {
 
 impl Display for RequirementsStep {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "install the requirements of `{}`", self.file.display())
+        write!(f, "install the requirements of ")?;
+        match (&self.file, self.additional) {
+            (Some(file), true) => write!(f, "`{}` and `_PIP_ADDITIONAL_REQUIREMENTS`", file.display()),
+            (Some(file), false) => write!(f, "`{}`", file.display()),
+            (None, _) => write!(f, "`_PIP_ADDITIONAL_REQUIREMENTS`"),
+        }
     }
 }
 
@@ -157,6 +106,12 @@ impl Display for MigrateStep {
     }
 }
 
+impl Display for UserStep {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "create the account `{}`, if there is none of that name", self.username)
+    }
+}
+
 impl Display for LaunchStep {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
@@ -170,18 +125,6 @@ impl Display for LaunchStep {
                 Ok(())
             }
         }
-    }
-}
-
-impl Display for Change {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match &self.value {
-            Value::Secret(_) => write!(f, "{}=***", self.name)?,
-            Value::Text(text) => write!(f, "{}={text}", self.name)?,
-            Value::Unset => write!(f, "{} removed", self.name)?,
-            Value::Url(url) => write!(f, "{}={url}", self.name)?,
-        }
-        write!(f, " ({})", self.source)
     }
 }
 

@@ -53,12 +53,20 @@ impl Account {
     }
 }
 
-/// Decides whom to be. Root gives itself up for Airflow's own commands, or for every command when somebody is named.
-pub(crate) fn decide(run_as: Option<&str>, class: Class, users: &Users, home: &Path) -> Result<IdentityStep, Error> {
+/// Decides whom to be. Root gives itself up for Airflow's own commands (to the owner of Airflow's home, or whom `AIRFLOW_UID` names), or
+/// for every command when somebody is named. `home` is that of a user without an entry in `/etc/passwd`.
+pub(crate) fn decide(
+    run_as: Option<&str>,
+    airflow_uid: Option<u32>,
+    class: Class,
+    users: &Users,
+    home: &Path,
+) -> Result<IdentityStep, Error> {
     let (uid, gid) = match (users.uid, run_as) {
         (0, Some(name)) => named(name, users)?,
         (0, None) if class == Class::Other => return Ok(IdentityStep::Stay),
-        (0, None) => users.home_owner.unwrap_or((0, 0)),
+        // Group 0, as the official compose file has it.
+        (0, None) => airflow_uid.map(|uid| (uid, 0)).or(users.home_owner).unwrap_or((0, 0)),
         (uid, Some(name)) if named(name, users)?.0 != uid => {
             return Err(Error::CannotBecome {
                 whom: name.to_owned(),
@@ -162,7 +170,7 @@ mod tests {
     }
 
     fn decided(run_as: Option<&str>, class: Class, users: &Users) -> Result<IdentityStep, String> {
-        decide(run_as, class, users, Path::new("/opt/airflow")).map_err(|error| error.to_string())
+        decide(run_as, None, class, users, Path::new("/opt/airflow")).map_err(|error| error.to_string())
     }
 
     fn airflow(gid: u32) -> IdentityStep {
@@ -186,6 +194,19 @@ mod tests {
         assert_eq!(decided(None, Class::Other, &root), Ok(IdentityStep::Stay));
         assert_eq!(decided(None, Class::Service, &users(0, 0)), Ok(IdentityStep::Stay));
         assert_eq!(decided(Some("root"), Class::Service, &root), Ok(IdentityStep::Stay));
+    }
+
+    #[test]
+    fn root_becomes_the_user_of_the_official_compose_file() {
+        let by_uid = |run_as, class| {
+            decide(run_as, Some(1000), class, &users(0, 50_000), Path::new("/home/airflow"))
+                .map_err(|error| error.to_string())
+        };
+        let home = "/home/airflow".into();
+        let other = IdentityStep::Become(Account { home, ..stranger(1000, 0) });
+        assert_eq!(by_uid(None, Class::Service), Ok(other));
+        assert_eq!(by_uid(None, Class::Other), Ok(IdentityStep::Stay));
+        assert_eq!(by_uid(Some("airflow"), Class::Service), Ok(airflow(0)));
     }
 
     #[test]

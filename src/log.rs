@@ -7,7 +7,7 @@
 use std::fmt::{Arguments, Display};
 use std::io::Write;
 
-use crate::error::Error;
+use crate::error::{Error, Exit};
 
 /// Says that a step is being taken, or what it found.
 pub(crate) fn info(message: impl Display) {
@@ -31,10 +31,11 @@ pub(crate) fn report(error: &Error) {
     }
 }
 
-/// Writes what the user asked for to stdout.
-pub(crate) fn data(text: impl Display) {
+/// Writes what the user asked for to stdout, and all is well.
+pub(crate) fn data(text: impl Display) -> Exit {
     // A reader that has gone away is not our failure.
     let _ = std::io::stdout().write_all(text.to_string().as_bytes());
+    Exit::Success
 }
 
 fn line(level: &str, message: Arguments<'_>) {

@@ -6,20 +6,29 @@ mod changes;
 mod cli;
 mod commands;
 mod connections;
+mod differences;
 mod environment;
 mod error;
 mod executor;
+mod exit;
+mod expansion;
 mod explain;
 mod export;
 mod fernet_keys;
+mod given;
 mod identity;
 mod launch;
 mod log;
 mod mounts;
+mod near_misses;
 mod nearest;
+mod needs;
+mod official;
 mod plan;
 mod puckel;
 mod readiness;
+mod rendering;
+mod report;
 mod secret;
 mod secrets;
 mod settings;
@@ -27,13 +36,14 @@ mod source;
 mod steps;
 mod system;
 mod template;
+mod url_parts;
 mod urls;
 mod user_config;
 mod values;
 
 use std::process::ExitCode;
 
-use crate::cli::{Job, Mode};
+use crate::cli::Job;
 use crate::error::{Error, Exit};
 use crate::plan::Plan;
 use crate::settings::Settings;
@@ -56,16 +66,14 @@ fn start() -> Result<Exit, Error> {
     let signals = Signals::take()?; // first: nothing below may be deaf to TERM
     let invocation = cli::read(world::arguments())?;
     if let Job::Say(text) = &invocation.job {
-        log::data(text);
-        return Ok(Exit::Success);
+        return Ok(log::data(text));
     }
     let world = World::look(&invocation.job)?;
     let settings = Settings::read(&world.environment, world.settings_file.as_ref())?;
     let files = Files::look(&settings, &world, &signals)?;
     let plan = Plan::make(&invocation.job, &settings, &world, &files)?;
-    if invocation.mode == Mode::Show {
-        log::data(&plan);
-        return Ok(Exit::Success);
+    if let Some(text) = report::asked_for(invocation.mode, &plan, &world.environment)? {
+        return Ok(log::data(text));
     }
 
     plan.notes().for_each(log::info);
@@ -75,7 +83,7 @@ fn start() -> Result<Exit, Error> {
         return keys::carry_out(verb, &plan, &secrets);
     }
     let mut environment = plan.environment(world.environment, |kind| secrets.of(kind));
-    user::settle(&plan.identity, &plan.key_dir, &mut environment)?;
+    user::settle(&plan.identity, &plan.key_dir, &plan.ground, &mut environment)?;
     ground::prepare(&plan.ground)?;
     files::hide(&plan.hidden, &mut environment)?;
     if let Some(elsewhere) = files::write_config(&plan.config, &environment)? {
@@ -84,5 +92,6 @@ fn start() -> Result<Exit, Error> {
     airflow::install(plan.requirements.as_ref(), &environment, &signals)?;
     services::wait(&plan.wait, &signals)?;
     airflow::migrate(&plan.migrate, &environment, &signals)?;
+    airflow::create_user(plan.user.as_ref(), &environment, &signals)?;
     process::launch(&plan.launch, &environment, &signals)
 }

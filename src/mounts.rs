@@ -7,6 +7,9 @@ use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+/// The folder that keeps the secrets, unless somebody says otherwise.
+pub(crate) const KEY_DIR: &str = "/keys";
+
 /// How long what is written to a folder is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Persistence {
@@ -78,6 +81,24 @@ pub(crate) fn persistence(mountinfo: &str, path: &Path) -> Persistence {
     Persistence::Persistent
 }
 
+/// The folders that may hold the keys, best first: the one that was said; else [`KEY_DIR`], and before it, where nothing is mounted there,
+/// one beside the `airflow.cfg` that `AIRFLOW_CONFIG` names, if that is on a volume (as in the official compose file; Airflow itself would
+/// write the secrets into that file).
+pub(crate) fn key_folders(mountinfo: &str, said: Option<&Path>, airflow_config: Option<&Path>) -> Vec<PathBuf> {
+    if let Some(said) = said {
+        return vec![said.to_owned()];
+    }
+    let kept = |path: &Path| persistence(mountinfo, path) == Persistence::Persistent;
+    let standard = PathBuf::from(KEY_DIR);
+    let beside =
+        airflow_config.and_then(Path::parent).filter(|folder| kept(folder)).map(|folder| folder.join("airflow-keys"));
+    match beside {
+        None => vec![standard],
+        Some(beside) if kept(&standard) => vec![standard, beside],
+        Some(beside) => vec![beside, standard],
+    }
+}
+
 impl<'a> Mount<'a> {
     fn parse(line: &'a str) -> Option<Self> {
         let (mount, source) = line.split_once(" - ")?;
@@ -143,6 +164,31 @@ fn unescape(text: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_key_folder_is_where_the_keys_outlive_the_container() {
+        let mount = |root: &str, at: &str| format!("36 35 98:0 {root} {at} rw,noatime - ext4 /dev/root rw\n");
+        let layer = "30 20 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/a,upperdir=/b,workdir=/c\n".to_owned();
+        let config = mount("/srv/config", "/opt/airflow/config");
+        let keys = mount("/var/lib/docker/volumes/keys/_data", "/keys");
+        let folders = |mounts: &str, said: Option<&str>, config: Option<&str>| {
+            key_folders(mounts, said.map(Path::new), config.map(Path::new))
+        };
+        let named = Some("/opt/airflow/config/airflow.cfg");
+        let beside = "/opt/airflow/config/airflow-keys";
+        for (mounts, said, airflow_config, expected) in [
+            (&layer, None, None, &["/keys"][..]),
+            (&layer, None, named, &["/keys"]),
+            (&[&*layer, &*config].concat(), None, None, &["/keys"]),
+            (&[&*layer, &*config].concat(), None, named, &[beside, "/keys"]),
+            (&[&*layer, &*config, &*keys].concat(), None, named, &["/keys", beside]),
+            (&[&*layer, &*config].concat(), Some("/k"), named, &["/k"]),
+            (&[&*layer, &*config.replace("rw,", "ro,")].concat(), None, named, &["/keys"]),
+        ] {
+            let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
+            assert_eq!(folders(mounts, said, airflow_config), expected, "{mounts} {said:?}");
+        }
+    }
 
     const ROOT: &str = "72 61 0:45 / / rw,relatime master:2 - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w\n";
 

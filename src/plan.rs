@@ -7,19 +7,23 @@ use crate::changes;
 use crate::cli::{Job, KeyVerb};
 use crate::commands::{self, Class, Command, Lookup};
 use crate::connections::{self, Said, Server};
+use crate::differences;
 use crate::error::{Error, Found};
 use crate::identity::{self, IdentityStep};
 use crate::launch;
 use crate::mounts::{self, Persistence};
+use crate::needs::{Needs, Reasons};
 use crate::readiness;
 use crate::secret::SecretKind;
 use crate::secrets::{self, Creation, Evidence};
 use crate::settings::Settings;
 use crate::source::Source;
-use crate::steps::{Change, ConfigStep, GroundStep, LaunchStep, MigrateStep, RequirementsStep, SecretStep, WaitStep};
+use crate::steps::{
+    Change, ConfigStep, GroundStep, LaunchStep, MigrateStep, RequirementsStep, SecretStep, UserStep, WaitStep,
+};
 use crate::system::world::{Files, World};
 use crate::user_config;
-use crate::values::{Handover, Prepare, WaitTimeout};
+use crate::values::Handover;
 
 /// The whole start, decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub(crate) struct Plan {
     pub airflow: Airflow,
     /// The command as it will be run; none for `setup`.
     pub command: Command,
+    /// What is read otherwise than it was written.
+    pub notes: Vec<String>,
     /// What to warn of before anything happens.
     pub warnings: Vec<String>,
     pub secrets: Vec<SecretStep>,
@@ -39,13 +45,22 @@ pub(crate) struct Plan {
     pub ground: GroundStep,
     /// What the environment of every later step says differently from ours; secrets by name.
     pub changes: Vec<Change>,
+    /// What it says already, of what we manage.
+    pub given: Vec<Change>,
+    /// The same, said by the user's own `airflow.cfg`.
+    pub configured: Vec<Change>,
     /// What Airflow is given by `..._CMD` and not as it is.
     pub hidden: Vec<AirflowOption>,
     pub config: ConfigStep,
     pub requirements: Option<RequirementsStep>,
     pub wait: WaitStep,
     pub migrate: MigrateStep,
+    pub user: Option<UserStep>,
     pub launch: LaunchStep,
+    /// Why steps are taken or not.
+    pub reasons: Reasons,
+    /// Our settings as they were written, and where.
+    pub settings: Vec<(&'static str, String, Source)>,
 }
 
 /// The installed Airflow.
@@ -67,18 +82,18 @@ impl Plan {
         let home = world.environment.airflow_home();
         let config_path = files.config_path.clone();
         let users = files.config.as_deref().filter(|text| !user_config::is_ours(text));
-        let configured = |option| users.and_then(|text| user_config::value(text, &config_path, option));
+        let in_file = |option| users.and_then(|text| user_config::value(text, &config_path, option));
 
-        let said = Said { environment: &world.environment, puckel: &settings.puckel, configured: &configured, version };
+        let said = Said { environment: &world.environment, puckel: &settings.puckel, configured: &in_file, version };
         let connections = connections::settle(&said)?;
-        let kept = mounts::persistence(&world.mountinfo, &settings.key_dir);
+        let kept = mounts::persistence(&world.mountinfo, &files.key_dir);
         let place = place(settings, &kept, world, &home, &connections.database);
         let evidence = Evidence {
             environment: &world.environment,
             stored: &|kind| files.stored(kind),
             command: &|variable| files.printed(variable),
-            configured: &configured,
-            key_dir: &settings.key_dir,
+            configured: &in_file,
+            key_dir: &files.key_dir,
             creation: match place {
                 _ if needs.may_create_secrets => &place,
                 Creation::Allowed => &Creation::Later,
@@ -87,10 +102,16 @@ impl Plan {
             version,
         };
         let mut warnings = [settings.warnings.clone(), connections.warnings.clone()].concat();
+        if needs.user && !said.keeps_accounts() {
+            needs.user = false;
+            warnings.push(NO_ACCOUNTS.to_owned());
+        }
         let secrets = secret_steps(&evidence, &mut warnings)?;
         let login_file =
-            (kept == Persistence::Persistent).then(|| settings.key_dir.join("simple_auth_manager_passwords.json"));
+            (kept == Persistence::Persistent).then(|| files.key_dir.join("simple_auth_manager_passwords.json"));
         let mut changes = changes::make(&said, &home, &connections, &secrets, login_file);
+        warnings.extend(differences::warnings(&said, &changes));
+        let (given, configured) = changes::unchanged(&said, &changes);
         changes.extend(changes::helpers(&world.environment, command.class, settings.secrets));
         let hidden = match settings.secrets {
             Handover::Command => {
@@ -98,35 +119,55 @@ impl Plan {
             }
             Handover::Plain => Vec::new(),
         };
-        let identity = identity::decide(settings.run_as.as_deref(), command.class, &world.users, &home)?;
+        // Where the official image has Airflow itself, in the user site of a home that an unknown user must share.
+        let user_home = world.environment.os("AIRFLOW_USER_HOME_DIR").map_or(home.as_path(), Path::new);
+        let (run_as, uid) = (settings.run_as.as_deref(), settings.official.airflow_uid);
+        let identity = identity::decide(run_as, uid, command.class, &world.users, user_home)?;
         let gid = match &identity {
             IdentityStep::Become(account) => account.gid,
             _ => world.users.gid,
         };
-        let ground = GroundStep::new(settings, command.class, gid, &world.environment);
+        let config = match users {
+            Some(_) => ConfigStep::Keep(config_path.clone()),
+            None => write_config(config_path.clone(), files, version),
+        };
+        let ground = GroundStep::new(settings, command.class, needs.airflow, gid, &world.environment, &config);
+        let requirements = needs.requirements(settings, world, files);
+        let wait = readiness::wait(needs.wait, settings, &connections);
+        let migrate =
+            readiness::migrate(needs.migrate, settings, &files.key_dir, &connections.database, &command, version);
+        let user = needs.user(settings, version.create_user_command());
+        let reasons = needs.reasons(settings, requirements.as_ref(), &wait, &migrate, &command);
         let launch = launch::decide(&command, settings, &connections, version);
         Ok(Self {
-            config: match users {
-                Some(_) => ConfigStep::Keep(config_path.clone()),
-                None => write_config(config_path.clone(), files, version),
-            },
-            requirements: (needs.requirements && files.requirements).then(|| requirements(settings, world)),
-            wait: readiness::wait(needs.wait, settings, &connections),
-            migrate: readiness::migrate(needs.migrate, settings, &connections.database, &command, version),
-            key_dir: settings.key_dir.clone(),
+            settings: settings.written.clone(),
+            config,
+            requirements,
+            wait,
+            migrate,
+            user,
+            reasons,
+            key_dir: files.key_dir.clone(),
             place,
             identity,
             ground,
             airflow,
             command,
+            notes: connections.notes.clone(),
             warnings,
             secrets,
             changes,
+            given,
+            configured,
             hidden,
             launch,
         })
     }
 }
+
+/// Why an account that is asked for is not created.
+const NO_ACCOUNTS: &str = "`_AIRFLOW_WWW_USER_CREATE` is not used: the simple login of Airflow 3 keeps no accounts in the database; \
+    `AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS` names its users, and `AIRFLOW__CORE__AUTH_MANAGER` chooses another one";
 
 fn write_config(path: PathBuf, files: &Files, version: Version) -> ConfigStep {
     let (template, template_source) = match &files.template {
@@ -141,28 +182,6 @@ fn write_config(path: PathBuf, files: &Files, version: Version) -> ConfigStep {
         }
     };
     ConfigStep::Write { path, template, template_source }
-}
-
-/// What a class of commands gets (the table in README).
-#[derive(Clone, Copy)]
-struct Needs {
-    may_create_secrets: bool,
-    requirements: bool,
-    wait: bool,
-    migrate: bool,
-}
-
-impl Needs {
-    fn of(class: Class, settings: &Settings) -> Self {
-        let service = matches!(class, Class::Service | Class::Setup);
-        let all = settings.prepare == Prepare::Always;
-        Self {
-            may_create_secrets: service || class == Class::Database || all,
-            requirements: class == Class::Service || all,
-            wait: (service || class == Class::Database || all) && settings.wait_timeout != WaitTimeout::Off,
-            migrate: service,
-        }
-    }
 }
 
 fn installed(settings: &Settings, world: &World) -> Airflow {
@@ -230,12 +249,4 @@ fn secret_steps(evidence: &Evidence<'_>, warnings: &mut Vec<String>) -> Result<V
         steps.push(SecretStep { kind, option, decision });
     }
     Ok(steps)
-}
-
-fn requirements(settings: &Settings, world: &World) -> RequirementsStep {
-    let file = settings.requirements.clone();
-    // A virtual environment has no user site.
-    let user = if world.in_virtual_environment { None } else { Some("--user".into()) };
-    let words = ["pip".into(), "install".into()].into_iter().chain(user).chain(["-r".into(), file.clone().into()]);
-    RequirementsStep { words: words.collect(), file }
 }

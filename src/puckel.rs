@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::urls::Redacted;
 use crate::values::boolean;
 
 /// What the puckel image's variables say, each one valid. `None` is unset or empty.
@@ -83,7 +84,7 @@ impl Puckel {
             load_examples: load_examples.transpose()?,
             postgres: Parts {
                 database: said.postgres_db,
-                extras: said.postgres_extras,
+                extras: extras(said.postgres_extras, environment)?,
                 host: said.postgres_host,
                 password: said.postgres_password,
                 port: port("POSTGRES_PORT", said.postgres_port, environment, warnings)?,
@@ -101,6 +102,20 @@ impl Puckel {
             },
         })
     }
+}
+
+/// The query of the database's URL, with or without the `?` in front.
+fn extras(text: Option<String>, environment: &Environment) -> Result<Option<String>, Error> {
+    let Some(text) = text else { return Ok(None) };
+    let query = text.trim().trim_start_matches(['?', '&']);
+    if query.contains(char::is_whitespace) {
+        return Err(Error::Setting {
+            source_of_it: environment.source("POSTGRES_EXTRAS"),
+            expected: "`name=value` pairs joined by `&`, with blanks as `%20`",
+            found: Redacted(format!("?{query}")).to_string(),
+        });
+    }
+    Ok((!query.is_empty()).then(|| query.to_owned()))
 }
 
 /// A port. Kubernetes sets `POSTGRES_PORT=tcp://10.0.0.1:5432` by itself for a service named `postgres`; that is not the

@@ -1,5 +1,7 @@
 //! When the database and the broker are ready: what to wait for, and who migrates.
 
+use std::path::Path;
+
 use crate::airflow_version::Version;
 use crate::commands::{Class, Command, airflow};
 use crate::connections::{Connections, Server};
@@ -14,14 +16,22 @@ pub(crate) fn wait(needed: bool, settings: &Settings, connections: &Connections)
         return step;
     }
     let servers = std::iter::once(("database", &connections.database))
-        .chain(connections.broker.iter().map(|broker| ("broker", broker)));
+        .chain(connections.broker.iter().map(|broker| ("broker", broker)))
+        .chain(connections.result_backend.iter().map(|backend| ("result backend", backend)));
     for (role, server) in servers {
         match server {
+            // The result backend is the database, most of the time.
+            Server::Listens { endpoints, .. }
+                if role == "result backend" && step.services.iter().any(|other| other.endpoints == *endpoints) => {}
             Server::Listens { endpoints, source } => {
                 step.services.push(Service { role, endpoints: endpoints.clone(), source: source.clone() });
             }
             Server::LeftToAirflow(source) => {
                 step.skipped.push(format!("not waiting for the {role}: its URL is left to Airflow by {source}"));
+            }
+            Server::Serverless { scheme, source } => {
+                step.skipped
+                    .push(format!("not waiting for the {role}: `{scheme}` of {source} has no server of its own"));
             }
             Server::None { .. } => {}
         }
@@ -33,6 +43,7 @@ pub(crate) fn wait(needed: bool, settings: &Settings, connections: &Connections)
 pub(crate) fn migrate(
     needed: bool,
     settings: &Settings,
+    key_dir: &Path,
     database: &Server,
     command: &Command,
     version: Version,
@@ -54,7 +65,7 @@ pub(crate) fn migrate(
         }
     };
     if migrates {
-        return MigrateStep::Run { words: airflow(version.migrate_command()), lock: settings.key_dir.clone() };
+        return MigrateStep::Run { words: airflow(version.migrate_command()), lock: key_dir.to_owned() };
     }
     let seconds = match settings.wait_timeout {
         WaitTimeout::After(time) => time.as_secs(),

@@ -2,6 +2,7 @@
 //!
 //! Each value is checked alone here; what follows from all of them together is the plan's business.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -9,7 +10,9 @@ use serde::Deserialize;
 use crate::airflow_version::Version;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::near_misses;
 use crate::nearest::nearest;
+use crate::official::Official;
 use crate::puckel::Puckel;
 use crate::source::Source;
 use crate::values::{Choice, Handover, Prepare, WaitTimeout, boolean, umask};
@@ -35,7 +38,7 @@ pub(crate) struct Setting {
 pub(crate) const TABLE: [Setting; 12] = [
     Setting { name: "airflow_version", default: "", expects: "a version such as `2.11.2`" },
     Setting { name: "ephemeral_key", default: "false", expects: "`true` or `false`" },
-    Setting { name: "key_dir", default: "/keys", expects: "an absolute path" },
+    Setting { name: "key_dir", default: "", expects: "an absolute path" },
     Setting { name: "migrate", default: "auto", expects: "`auto`, `true` or `false`" },
     Setting { name: "prepare", default: "auto", expects: "`auto` or `always`" },
     Setting { name: "requirements", default: "/requirements.txt", expects: "an absolute path" },
@@ -76,12 +79,14 @@ pub(crate) struct Settings {
     pub airflow_version: Option<Version>,
     /// Whether a generated secret may vanish with the container.
     pub ephemeral_key: bool,
-    /// The folder that keeps the secrets.
-    pub key_dir: PathBuf,
+    /// The folder that keeps the secrets, where it is not left to us.
+    pub key_dir: Option<PathBuf>,
     /// Who migrates the database.
     pub migrate: Choice,
     /// Whether every command is prepared for like a service.
     pub prepare: Prepare,
+    /// What the official image's variables say.
+    pub official: Official,
     /// The parts of the URLs and the executor, as the puckel image names them.
     pub puckel: Puckel,
     /// Python packages to install before a service starts.
@@ -100,6 +105,8 @@ pub(crate) struct Settings {
     pub web_scheduler: Choice,
     /// What was said in vain, or nearly wrong.
     pub warnings: Vec<String>,
+    /// Each setting that has a value, as it was written, and where.
+    pub written: Vec<(&'static str, String, Source)>,
 }
 
 /// The settings file, if there is one.
@@ -115,14 +122,37 @@ impl Settings {
         let from_environment = written_in_environment(environment)?;
         let from_file = file.map(written_in_file).transpose()?.unwrap_or_default();
         let path = file.map_or(Path::new(SETTINGS_FILE), |file| &file.path);
-        let reader = Reader { environment, from_environment, from_file, path };
+        let reader = Reader { environment, from_environment, from_file, path, written: RefCell::default() };
         let mut warnings = Vec::new();
+        warnings.extend(
+            environment.unwrapped().map(|name| {
+                format!("`{name}` is wrapped in quotes, which are no part of the value; they are left out")
+            }),
+        );
+        warnings.extend(near_misses::warnings(environment));
         let puckel = Puckel::read(environment, &mut warnings)?;
+        let official = Official::read(environment)?;
+        let migrate = reader.required("migrate", |w| &w.migrate, Choice::parse)?;
+        let migrate = match &official.migrate {
+            Some((yes, name)) if migrate == Choice::Auto => {
+                reader.overrule("migrate", yes.to_string(), Source::Variable((*name).to_owned()));
+                Choice::of(*yes)
+            }
+            _ => migrate,
+        };
+        let wait_timeout = reader.required("wait_timeout", |w| &w.wait_timeout, WaitTimeout::parse)?;
+        let wait_timeout = match &official.wait_timeout {
+            Some((timeout, name)) if !reader.is_said(|w| &w.wait_timeout) => {
+                reader.overrule("wait_timeout", timeout.written(), Source::Variable((*name).to_owned()));
+                *timeout
+            }
+            _ => wait_timeout,
+        };
         Ok(Self {
             airflow_version: reader.value("airflow_version", |w| &w.airflow_version, Version::parse)?,
             ephemeral_key: reader.required("ephemeral_key", |w| &w.ephemeral_key, boolean)?,
-            key_dir: reader.required("key_dir", |w| &w.key_dir, absolute)?,
-            migrate: reader.required("migrate", |w| &w.migrate, Choice::parse)?,
+            key_dir: reader.value("key_dir", |w| &w.key_dir, absolute)?,
+            migrate,
             prepare: reader.required("prepare", |w| &w.prepare, Prepare::parse)?,
             puckel,
             requirements: reader.required("requirements", |w| &w.requirements, absolute)?,
@@ -130,8 +160,10 @@ impl Settings {
             secrets: reader.required("secrets", |w| &w.secrets, Handover::parse)?,
             template: reader.value("template", |w| &w.template, absolute)?,
             umask: reader.value("umask", |w| &w.umask, umask)?,
-            wait_timeout: reader.required("wait_timeout", |w| &w.wait_timeout, WaitTimeout::parse)?,
+            wait_timeout,
             web_scheduler: reader.required("web_scheduler", |w| &w.web_scheduler, Choice::parse)?,
+            official,
+            written: reader.written(),
             warnings,
         })
     }
@@ -143,6 +175,8 @@ struct Reader<'a> {
     from_environment: Written,
     from_file: Written,
     path: &'a Path,
+    /// What has been read so far.
+    written: RefCell<Vec<(&'static str, String, Source)>>,
 }
 
 impl Reader<'_> {
@@ -163,19 +197,43 @@ impl Reader<'_> {
         field: impl Fn(&Written) -> &Option<Text>,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<T>, Error> {
-        let row = TABLE.iter().find(|row| row.name == name);
-        let in_environment = field(&self.from_environment).as_ref();
-        let said = in_environment.or_else(|| field(&self.from_file).as_ref()).map(|text| text.0.as_str());
-        let default = row.map(|row| row.default).filter(|default| !default.is_empty());
-        let Some(text) = said.or(default) else { return Ok(None) };
-        parse(text).map(Some).ok_or_else(|| Error::Setting {
-            source_of_it: match in_environment {
-                Some(_) => self.environment.source(&variable(name)),
-                None => Source::Option { file: self.path.to_owned(), name: name.to_owned() },
-            },
-            expected: row.map_or("", |row| row.expects),
+        let Some(row) = TABLE.iter().find(|row| row.name == name) else {
+            return Err(Error::Bug { what: format!("there is no setting `{name}`") });
+        };
+        let (text, source) = match (field(&self.from_environment), field(&self.from_file)) {
+            (Some(text), _) => (text.0.as_str(), self.environment.source(&variable(name))),
+            (None, Some(text)) => {
+                (text.0.as_str(), Source::Option { file: self.path.to_owned(), name: name.to_owned() })
+            }
+            (None, None) if row.default.is_empty() => return Ok(None),
+            (None, None) => (row.default, Source::Default),
+        };
+        let value = parse(text).ok_or_else(|| Error::Setting {
+            source_of_it: source.clone(),
+            expected: row.expects,
             found: text.to_owned(),
-        })
+        })?;
+        self.written.borrow_mut().push((row.name, text.to_owned(), source));
+        Ok(Some(value))
+    }
+
+    /// Whether anybody said anything.
+    fn is_said(&self, field: impl Fn(&Written) -> &Option<Text>) -> bool {
+        field(&self.from_environment).is_some() || field(&self.from_file).is_some()
+    }
+
+    /// Notes that another variable decides instead.
+    fn overrule(&self, name: &'static str, text: String, source: Source) {
+        let mut written = self.written.borrow_mut();
+        written.retain(|(other, ..)| *other != name);
+        written.push((name, text, source));
+    }
+
+    /// What was read, by name.
+    fn written(&self) -> Vec<(&'static str, String, Source)> {
+        let mut written = self.written.take();
+        written.sort_by_key(|(name, ..)| *name);
+        written
     }
 }
 

@@ -21,8 +21,9 @@ fn without_a_word_every_setting_has_its_default() {
     let expected = Settings {
         airflow_version: None,
         ephemeral_key: false,
-        key_dir: "/keys".into(),
+        key_dir: None,
         migrate: Choice::Auto,
+        official: Official::default(),
         prepare: Prepare::Auto,
         puckel: Puckel::default(),
         requirements: "/requirements.txt".into(),
@@ -33,6 +34,11 @@ fn without_a_word_every_setting_has_its_default() {
         wait_timeout: WaitTimeout::After(Duration::from_secs(100)),
         web_scheduler: Choice::Auto,
         warnings: vec![],
+        written: TABLE
+            .iter()
+            .filter(|row| !row.default.is_empty())
+            .map(|row| (row.name, row.default.to_owned(), Source::Default))
+            .collect(),
     };
     assert_eq!(read(&[], ""), Ok(expected.clone()));
     assert_eq!(Settings::read(&environment(&[]), None).unwrap(), expected);
@@ -47,7 +53,7 @@ fn the_environment_is_before_the_file_and_the_file_before_the_default() {
     let file =
         "migrate = true\nwait_timeout = '5m'\nephemeral_key = 'yes'\nkey_dir = '/k'\nairflow_version = '2.11.2'\n";
     let settings = read(&[("ENTRYPOINT_KEY_DIR", "/other"), ("ENTRYPOINT_MIGRATE", "")], file).unwrap();
-    assert_eq!(settings.key_dir, Path::new("/other"));
+    assert_eq!(settings.key_dir.as_deref(), Some(Path::new("/other")));
     assert_eq!(settings.migrate, Choice::Yes);
     assert_eq!(settings.wait_timeout, WaitTimeout::After(Duration::from_secs(300)));
     assert!(settings.ephemeral_key);

@@ -34,6 +34,13 @@ impl fmt::Display for Source {
     }
 }
 
+impl Source {
+    /// Without the marks around it, for `FILE:LINE:COLUMN`.
+    pub(crate) fn plain(&self) -> String {
+        self.to_string().replace('`', "")
+    }
+}
+
 /// Permission bits as people write them.
 pub(crate) fn mode(permissions: u32) -> String {
     format!("{:04o}", permissions & 0o7777)

@@ -1,11 +1,12 @@
 //! The steps of a plan, each with all that its effect needs.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::airflow_version::AirflowOption;
 use crate::commands::Class;
 use crate::environment::Environment;
+use crate::official::Password;
 use crate::secret::SecretKind;
 use crate::secrets::Decision;
 use crate::settings::Settings;
@@ -43,6 +44,8 @@ pub(crate) enum Value {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GroundStep {
     pub folders: Vec<PathBuf>,
+    /// The folder of the `airflow.cfg` that we write.
+    pub config_folder: Option<PathBuf>,
     /// The umask of the command, where it is not left as it is.
     pub umask: Option<u32>,
 }
@@ -50,15 +53,25 @@ pub(crate) struct GroundStep {
 impl GroundStep {
     /// Airflow's log folder, which it writes to before it does anything; and under group 0 (OpenShift) files that the next user of
     /// that group may change too, as the official image has it.
-    pub(crate) fn new(settings: &Settings, class: Class, gid: u32, environment: &Environment) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        class: Class,
+        runs_airflow: bool,
+        gid: u32,
+        environment: &Environment,
+        config: &ConfigStep,
+    ) -> Self {
         let logs = ["AIRFLOW__LOGGING__BASE_LOG_FOLDER", "AIRFLOW__CORE__BASE_LOG_FOLDER"]
             .into_iter()
             .find_map(|name| environment.os(name).map(PathBuf::from))
             .unwrap_or_else(|| environment.airflow_home().join("logs"));
-        let runs_airflow = matches!(class, Class::Database | Class::Service | Class::Setup);
         let by_group = (gid == 0 && !matches!(class, Class::Key | Class::Other)).then_some(0o002);
         Self {
             folders: if runs_airflow && logs.is_absolute() { vec![logs] } else { Vec::new() },
+            config_folder: match config {
+                ConfigStep::Keep(_) => None,
+                ConfigStep::Write { path, .. } => path.parent().map(Path::to_owned),
+            },
             umask: settings.umask.or(by_group),
         }
     }
@@ -76,11 +89,30 @@ pub(crate) enum ConfigStep {
     },
 }
 
+impl ConfigStep {
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Keep(path) | Self::Write { path, .. } => path,
+        }
+    }
+}
+
 /// Python packages to install.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequirementsStep {
-    pub file: PathBuf,
+    pub file: Option<PathBuf>,
+    /// Whether `_PIP_ADDITIONAL_REQUIREMENTS` adds some.
+    pub additional: bool,
     pub words: Vec<OsString>,
+}
+
+/// An account to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UserStep {
+    pub username: String,
+    pub words: Vec<OsString>,
+    pub password: Password,
 }
 
 /// What to wait for, and how long.

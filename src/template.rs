@@ -14,11 +14,15 @@ pub(crate) struct TemplateError {
     pub column: usize,
     /// The cause; names variables, never shows values.
     pub problem: String,
+    /// The line at fault. What stands there literally may be a password: only the option's name and the reference are shown.
+    pub excerpt: String,
 }
 
 impl fmt::Display for TemplateError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "line {}, column {}: {}", self.line, self.column, self.problem)
+        let number = self.line.to_string();
+        let (margin, before_caret) = (" ".repeat(number.len()), " ".repeat(self.column - 1));
+        write!(formatter, "{}\n{number} | {}\n{margin} | {before_caret}^", self.problem, self.excerpt)
     }
 }
 
@@ -187,8 +191,22 @@ impl<'t, 'v> Renderer<'t, 'v> {
             line: 1 + before.matches('\n').count(),
             column: 1 + before[line_start..].chars().count(),
             problem,
+            excerpt: excerpt(&self.template[line_start..], position - line_start),
         }
     }
+}
+
+/// The first line of a text with all but the option's name and the reference at `position` made unreadable, column by column.
+fn excerpt(text: &str, position: usize) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let name_end = line.find(['=', ':']).filter(|end| *end < position).map_or(0, |end| end + 1);
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let reference = line[position..].trim_start_matches(['$', '{']);
+    let reference_end = line.len() - reference.trim_start_matches(is_name).len();
+    let mask = |c: char| if c.is_whitespace() { c } else { '.' };
+    line.char_indices()
+        .map(|(at, c)| if at < name_end || (position..reference_end).contains(&at) { c } else { mask(c) })
+        .collect()
 }
 
 #[cfg(test)]
@@ -207,7 +225,8 @@ mod tests {
     }
 
     fn rendered(template: &str) -> Result<String, String> {
-        render(template, &lookup).map_err(|error| error.to_string())
+        render(template, &lookup)
+            .map_err(|error| format!("line {}, column {}: {}", error.line, error.column, error.problem))
     }
 
     #[test]
@@ -256,6 +275,24 @@ mod tests {
             ("$", "line 1, column 1: expected a name, `{` or `$` behind `$` (write `$$` for a dollar)"),
         ] {
             assert_eq!(rendered(template), Err(expected.to_owned()), "{template:?}");
+        }
+    }
+
+    #[test]
+    fn the_line_at_fault_is_shown_without_what_may_be_secret() {
+        for (template, expected) in [
+            ("[a]\nx = ${NONE}\n", "`NONE` is not set\n2 | x = ${NONE.\n  |     ^"),
+            (
+                "url = a:pw@${NONE:-${ALSO}}/d",
+                "`ALSO` is not set\n1 | url = .............${ALSO....\n  |                    ^",
+            ),
+            (
+                "é: pw $5 pw",
+                "expected a name, `{` or `$` behind `$` (write `$$` for a dollar)\n1 | é: .. $5 ..\n  |       ^",
+            ),
+            ("pw $NONE pw", "`NONE` is not set\n1 | .. $NONE ..\n  |    ^"),
+        ] {
+            assert_eq!(render(template, &lookup).unwrap_err().to_string(), expected, "{template}");
         }
     }
 }

@@ -1,17 +1,10 @@
-//! The URLs of database and broker: built from parts, taken apart for waiting, shown without their secrets.
+//! The URLs of database and broker: taken apart for waiting, shown without their secrets.
 //!
 //! Not the `url` crate: it refuses host lists (`h1:5432,h2:5432`), which libpq and kombu take.
 
 use std::fmt;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-
 use crate::error::Error;
-use crate::puckel::Parts;
-
-/// All but RFC 3986's unreserved characters: what SQLAlchemy and kombu decode back to the very same text. `$` is among them,
-/// since Airflow expands `$NAME` in every value it reads.
-const USERINFO: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Where a service listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,55 +23,6 @@ impl fmt::Display for Endpoint {
             Self::Unix(path) => formatter.write_str(path),
         }
     }
-}
-
-/// The metadata database's URL from `POSTGRES_*`, with the puckel image's defaults.
-pub(crate) fn postgres(parts: &Parts) -> String {
-    let default = |part: &Option<String>, default: &str| part.clone().unwrap_or_else(|| default.to_owned());
-    let mut url = format!(
-        "postgresql+psycopg2://{}:{}@{}:{}/{}",
-        encode(&default(&parts.user, "airflow")),
-        encode(&default(&parts.password, "airflow")),
-        host(&default(&parts.host, "postgres")),
-        parts.port.unwrap_or(5432),
-        default(&parts.database, "airflow"),
-    );
-    if let Some(extras) = &parts.extras {
-        let extras = extras.trim();
-        if !extras.starts_with('?') {
-            url.push('?');
-        }
-        url.push_str(extras);
-    }
-    url
-}
-
-/// The broker's URL from `REDIS_*`, with the puckel image's defaults.
-pub(crate) fn redis(parts: &Parts) -> String {
-    let scheme = parts.scheme.as_deref().unwrap_or("redis").trim_end_matches("://");
-    let userinfo = parts.password.as_deref().map(|password| format!(":{}@", encode(password))).unwrap_or_default();
-    format!(
-        "{scheme}://{userinfo}{}:{}/{}",
-        host(parts.host.as_deref().unwrap_or("redis")),
-        parts.port.unwrap_or(6379),
-        parts.database.as_deref().unwrap_or("1"),
-    )
-}
-
-/// Celery's form of the metadata database's URL: `db+` and no driver.
-pub(crate) fn result_backend(connection: &str) -> Option<String> {
-    let (scheme, rest) = connection.split_once("://")?;
-    let dialect = scheme.split('+').next()?;
-    Some(format!("db+{}://{rest}", if dialect == "postgres" { "postgresql" } else { dialect }))
-}
-
-/// Percent-encodes a user or password.
-pub(crate) fn encode(text: &str) -> String {
-    utf8_percent_encode(text, USERINFO).to_string()
-}
-
-fn host(name: &str) -> String {
-    if name.contains(':') && !name.starts_with('[') { format!("[{name}]") } else { name.to_owned() }
 }
 
 /// Where the services of this URL listen; none for a URL without a server (SQLite, SQS). Any one that answers will do.

@@ -57,7 +57,12 @@ impl Choice {
         if text.trim().eq_ignore_ascii_case("auto") {
             return Some(Self::Auto);
         }
-        boolean(text).map(|yes| if yes { Self::Yes } else { Self::No })
+        boolean(text).map(Self::of)
+    }
+
+    /// What is not left to us.
+    pub(crate) fn of(yes: bool) -> Self {
+        if yes { Self::Yes } else { Self::No }
     }
 }
 
@@ -101,6 +106,17 @@ impl WaitTimeout {
             _ => return None,
         };
         number.checked_mul(milliseconds).map(|total| Self::After(Duration::from_millis(total)))
+    }
+}
+
+impl WaitTimeout {
+    /// As it would be written.
+    pub(crate) fn written(self) -> String {
+        match self {
+            Self::After(time) => format!("{time:?}"),
+            Self::Forever => "forever".to_owned(),
+            Self::Off => "off".to_owned(),
+        }
     }
 }
 

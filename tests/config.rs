@@ -193,16 +193,20 @@ fn c21_a_template_of_the_users() {
         "# Written by airflow-entrypoint at each start; changes here are lost.\n[own]\nvalue = 50%% of $HOME\nnone = default\n",
     );
     let (template, text) = (sandbox.text("own.cfg"), sandbox.read("home/airflow.cfg"));
-    for (broken, problem) in [
-        ("[own]\nx = ${NOT_THERE}\n", "line 2, column 5: `NOT_THERE` is not set"),
-        ("[own]\nx = ${OWN\n", "line 2, column 5: expected `}` or one of `:-` `-` `:?` `?` `:+` `+` behind `OWN`"),
-        ("é $5\n", "line 1, column 3: expected a name, `{` or `$` behind `$` (write `$$` for a dollar)"),
-        ("${NOT_THERE:?say so}", "line 1, column 1: `NOT_THERE` is not set: say so"),
+    for (broken, place, problem) in [
+        ("[own]\nx = ${NOT_THERE} pw\n", "2:5", "`NOT_THERE` is not set\n2 | x = ${NOT_THERE. ..\n  |     ^"),
+        (
+            "[own]\nx = pw${OWN\n",
+            "2:7",
+            "expected `}` or one of `:-` `-` `:?` `?` `:+` `+` behind `OWN`\n2 | x = ..${OWN\n  |       ^",
+        ),
+        ("é $5\n", "1:3", "expected a name, `{` or `$` behind `$` (write `$$` for a dollar)\n1 | . $5\n  |   ^"),
+        ("${NOT_THERE:?say so}", "1:1", "`NOT_THERE` is not set: say so\n1 | ${NOT_THERE..... ...\n  | ^"),
     ] {
         sandbox.write("own.cfg", broken);
         sandbox.write("calls", "");
         let outcome = sandbox.run(&["scheduler"]);
-        let error = format!("airflow-entrypoint: error: cannot render `airflow.cfg` from `{template}`: {problem}\n");
+        let error = format!("airflow-entrypoint: error: cannot render `airflow.cfg`: {template}:{place}: {problem}\n");
         outcome.fails(78, &format!("<lines>{error}"));
         outcome.same(sandbox.calls(), vec![]);
         outcome.same(

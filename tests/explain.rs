@@ -1,149 +1,108 @@
-//! The dry run, word for word: what would be done, with the source of every value; and that nothing is done.
+//! The dry run says what then happens, in words and as JSON, and shows no secret. (What it says of whole deployments is in `plans`.)
 
-use crate::sandbox::{Sandbox, V1, V2, V3, fingerprint, new_key};
+use serde_json::Value;
 
-/// Compares the whole of it; `HERE` stands for the sandbox.
-fn explains(sandbox: &Sandbox, arguments: &[&str], expected: &str) {
-    let outcome = sandbox.run(&[&["explain"], arguments].concat());
-    let shown = outcome.stdout.replace(&sandbox.text(""), "HERE");
-    outcome.succeeds().same(outcome.stderr.as_str(), "");
-    assert_eq!(shown, expected, "{outcome:?}");
-    // Nothing was done: no file, no call. (That it would have been is tested everywhere else.)
-    outcome.same((sandbox.names("home"), sandbox.calls()), (vec![], vec![]));
-}
+use crate::sandbox::{LINES, Sandbox, V2, V3, fingerprint, new_key, text_fingerprint};
 
-#[test]
-fn e10_celery_on_1_10_with_a_key() {
-    let key = new_key();
-    let sandbox = Sandbox::new(V1)
+fn celery(version: &str) -> Sandbox {
+    let sandbox = Sandbox::new(version)
         .with("EXECUTOR", "Celery")
-        .with("FERNET_KEY", key.as_str())
-        .with("POSTGRES_PASSWORD", "secret")
-        .with("AIRFLOW__CELERY__BROKER_URL", "redis://:secret@cache:6380/2");
+        .with("POSTGRES_PASSWORD", "pg-secret")
+        .with("AIRFLOW__CELERY__BROKER_URL", "redis://:broker-secret@cache:6380/2");
     sandbox.write("requirements.txt", "six\n");
-    let print = fingerprint(&key);
-    explains(
-        &sandbox,
-        &["celery", "worker", "-q", "secret"],
-        &format!(
-            "Airflow 1.10.15 (`HERE/prefix/lib/python3.11/site-packages/airflow/version.py`)
-command: `airflow worker ...` (service)
-note: `celery worker` is `worker` in Airflow 1.10.15
-1. settle the secrets
-   Fernet key: from `FERNET_KEY`, fingerprint {print}
-   web secret: make one, once, in `HERE/keys/web_secret.key`
-2. stay the user that we are
-   it must be able to write to `HERE/home/logs`
-3. write `HERE/home/airflow.cfg` from the built-in template `airflow-1.10.cfg`
-4. install the requirements of `HERE/requirements.txt`
-5. wait, at most 100s, until these answer
-   database `postgres:5432` (`POSTGRES_...`)
-   broker `cache:6380` (`AIRFLOW__CELERY__BROKER_URL`)
-6. wait, at most 100s, until somebody has migrated the database and `airflow connections ...` succeeds
-7. become `airflow worker ...`
-environment of the command
-   AIRFLOW__CORE__EXECUTOR=CeleryExecutor (`EXECUTOR`)
-   AIRFLOW__CORE__LOAD_EXAMPLES=False (the default)
-   AIRFLOW__CORE__SQL_ALCHEMY_CONN=postgresql+psycopg2://airflow:***@postgres:5432/airflow (`POSTGRES_...`)
-   AIRFLOW__CELERY__RESULT_BACKEND=db+postgresql://airflow:***@postgres:5432/airflow (the database's URL)
-   AIRFLOW__CORE__FERNET_KEY=*** (fingerprint {print})
-   AIRFLOW__WEBSERVER__SECRET_KEY=*** (of `HERE/keys/web_secret.key`)
-   ENTRYPOINT_KEY_DIR removed (`ENTRYPOINT_KEY_DIR`)
-   ENTRYPOINT_REQUIREMENTS removed (`ENTRYPOINT_REQUIREMENTS`)
-   ENTRYPOINT_SETTINGS_FILE removed (`ENTRYPOINT_SETTINGS_FILE`)
-"
-        ),
-    );
+    sandbox
+}
+
+fn json(sandbox: &Sandbox, arguments: &[&str]) -> Value {
+    let outcome = sandbox.run(&[&["explain", "--json"], arguments].concat());
+    outcome.succeeds().same(outcome.stderr.as_str(), "");
+    serde_json::from_str(&outcome.stdout).unwrap_or_else(|problem| panic!("{problem}{outcome:?}"))
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
 }
 
 #[test]
-fn e10_the_web_server_on_3_with_empty_variables() {
-    let sandbox = Sandbox::new(V3).with("AIRFLOW__CORE__FERNET_KEY", "").with("AIRFLOW__WEBSERVER__SECRET_KEY", "");
+fn e10_what_it_says_is_what_happens() {
+    for version in LINES {
+        for arguments in [&["webserver"][..], &["scheduler"], &["setup"], &["worker", "-q", "x"], &["version"]] {
+            let sandbox = celery(version).with("ENTRYPOINT_WAIT_TIMEOUT", "off").with("ENTRYPOINT_MIGRATE", "true");
+            let said = json(&sandbox, arguments);
+            let outcome = sandbox.run(arguments);
+            outcome.succeeds();
+            for note in texts(&said["notes"]) {
+                outcome.says(&format!("info: {note}"));
+            }
+            for warning in texts(&said["warnings"]) {
+                outcome.says(&format!("warning: {warning}"));
+            }
+            let steps = said["steps"].as_array().unwrap();
+            let mut logged = 0;
+            for step in steps.iter().filter(|step| !matches!(step["name"].as_str(), Some("secrets" | "user" | "wait")))
+            {
+                let line = format!("airflow-entrypoint: info: {}\n", step["what"].as_str().unwrap());
+                let taken = step["taken"].as_bool().unwrap();
+                outcome.check(
+                    outcome.stderr.contains(&line) == taken,
+                    &format!("taken is {taken}, and the log differs: {line}"),
+                );
+                logged += usize::from(taken);
+            }
+            outcome.check(logged >= 2, "hardly a step was looked at");
+            // The environment of the command is as it was said.
+            let call = match arguments {
+                ["setup"] => continue,
+                ["worker", ..] if version == "1.10.15" => "airflow-worker".to_owned(),
+                ["worker", ..] => "airflow-celery".to_owned(),
+                ["webserver"] if version == V3 => "airflow-api-server".to_owned(),
+                [name, ..] => format!("airflow-{name}"),
+                [] => unreachable!(),
+            };
+            let seen = sandbox.seen(&call);
+            for variable in said["environment"].as_array().unwrap() {
+                let (name, value) = (variable["name"].as_str().unwrap(), variable["value"].as_str());
+                match value {
+                    Some(value) if value.contains("***") => outcome.check(seen.contains_key(name), name),
+                    value => outcome.same((name, seen.get(name).map(String::as_str)), (name, value)),
+                };
+            }
+        }
+    }
+}
+
+#[test]
+fn c25_every_setting_and_every_managed_value_has_its_source() {
+    let key = new_key();
+    let sandbox = celery(V3).with("FERNET_KEY", &*key).with("ENTRYPOINT_WAIT_TIMEOUT", "5m");
+    sandbox.write("entrypoint.toml", "secrets = 'cmd'\n");
     sandbox.write("keys/jwt_secret.key", "0123456789\n");
-    let print = crate::sandbox::text_fingerprint(b"0123456789");
-    explains(
-        &sandbox,
-        &["webserver"],
-        &format!(
-            "Airflow 3.3.2 (`HERE/prefix/lib/python3.11/site-packages/airflow/__init__.py`)
-command: `airflow api-server` (service)
-note: `webserver` is `api-server` in Airflow 3.3.2
-1. settle the secrets
-   Fernet key: make one, once, in `HERE/keys/fernet.key`
-   web secret: make one, once, in `HERE/keys/web_secret.key`
-   JWT secret: from `HERE/keys/jwt_secret.key`, fingerprint {print}
-2. stay the user that we are
-   it must be able to write to `HERE/home/logs`
-3. write `HERE/home/airflow.cfg` from the built-in template `airflow-3.cfg`
-4. no requirements to install
-5. wait for nothing
-6. migrate the database with `airflow db migrate`
-7. run as equals `airflow api-server`, `airflow scheduler`, `airflow dag-processor`, `airflow triggerer`
-environment of the command
-   AIRFLOW__CORE__EXECUTOR=LocalExecutor (the default)
-   AIRFLOW__CORE__LOAD_EXAMPLES=False (the default)
-   AIRFLOW__CORE__FERNET_KEY=*** (of `HERE/keys/fernet.key`)
-   AIRFLOW__API__SECRET_KEY=*** (of `HERE/keys/web_secret.key`)
-   AIRFLOW__API_AUTH__JWT_SECRET=*** (fingerprint {print})
-   AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE=HERE/keys/simple_auth_manager_passwords.json (the key folder)
-   AIRFLOW__WEBSERVER__SECRET_KEY removed (`AIRFLOW__WEBSERVER__SECRET_KEY`)
-   ENTRYPOINT_KEY_DIR removed (`ENTRYPOINT_KEY_DIR`)
-   ENTRYPOINT_REQUIREMENTS removed (`ENTRYPOINT_REQUIREMENTS`)
-   ENTRYPOINT_SETTINGS_FILE removed (`ENTRYPOINT_SETTINGS_FILE`)
-"
-        ),
-    );
-    assert_eq!(sandbox.names("keys"), ["jwt_secret.key"]);
+    let said = json(&sandbox, &["scheduler"]);
+    let named = |list: &str, name: &str| {
+        let all = said[list].as_array().unwrap();
+        let found = all.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("no {name} in {all:#?}"));
+        (found["value"].as_str().unwrap_or_default().to_owned(), found["source"].as_str().unwrap().to_owned())
+    };
+    let pair = |value: &str, source: &str| (value.to_owned(), source.to_owned());
+    assert_eq!(named("settings", "wait_timeout"), pair("5m", "`ENTRYPOINT_WAIT_TIMEOUT`"));
+    let file = format!("`secrets` in `{}`", sandbox.text("entrypoint.toml"));
+    assert_eq!(named("settings", "secrets"), pair("cmd", &file));
+    assert_eq!(named("settings", "migrate"), pair("auto", "the default"));
+    let fernet = format!("*** (fingerprint {})", fingerprint(&key));
+    assert_eq!(named("environment", "AIRFLOW__CORE__FERNET_KEY"), pair(&fernet, "`FERNET_KEY`"));
+    let jwt = format!("*** (fingerprint {})", text_fingerprint(b"0123456789"));
+    let jwt_file = format!("`{}`", sandbox.text("keys/jwt_secret.key"));
+    assert_eq!(named("environment", "AIRFLOW__API_AUTH__JWT_SECRET"), pair(&jwt, &jwt_file));
+    assert_eq!(named("environment", "AIRFLOW__CORE__EXECUTOR"), pair("CeleryExecutor", "`EXECUTOR`"));
+    let text = serde_json::to_string(&said).unwrap();
+    for secret in [&*key, "pg-secret", "broker-secret", "0123456789"] {
+        assert!(!text.contains(secret), "{secret} is shown: {text}");
+    }
 }
 
+/// `--json` behind the command is the command's own.
 #[test]
-fn e10_a_program_on_2_and_the_set_up() {
-    let sandbox = Sandbox::new(V2).with("EXECUTOR", "Sequential");
-    let common = "environment of the command
-   AIRFLOW__CORE__EXECUTOR=SequentialExecutor (`EXECUTOR`)
-   AIRFLOW__CORE__LOAD_EXAMPLES=False (the default)
-";
-    explains(
-        &sandbox,
-        &["--", "mycmd", "--password", "secret"],
-        &format!(
-            "Airflow 2.11.2 (`HERE/prefix/lib/python3.11/site-packages/airflow/__init__.py`)
-command: `mycmd ...` (not Airflow's)
-1. settle the secrets
-   Fernet key: none, and this command makes none
-   web secret: none, and this command makes none
-2. stay the user that we are
-3. write `HERE/home/airflow.cfg` from the built-in template `airflow-2.cfg`
-4. no requirements to install
-5. wait for nothing
-6. leave the database as it is
-7. become `mycmd ...`
-{common}"
-        ),
-    );
-    explains(
-        &sandbox,
-        &["setup"],
-        &format!(
-            "Airflow 2.11.2 (`HERE/prefix/lib/python3.11/site-packages/airflow/__init__.py`)
-command: `setup` (set-up)
-1. settle the secrets
-   Fernet key: make one, once, in `HERE/keys/fernet.key`
-   web secret: make one, once, in `HERE/keys/web_secret.key`
-2. stay the user that we are
-   it must be able to write to `HERE/home/logs`
-3. write `HERE/home/airflow.cfg` from the built-in template `airflow-2.cfg`
-4. no requirements to install
-5. wait for nothing
-6. migrate the database with `airflow db migrate`
-7. end, since all is prepared
-{common}   AIRFLOW__CORE__FERNET_KEY=*** (of `HERE/keys/fernet.key`)
-   AIRFLOW__WEBSERVER__SECRET_KEY=*** (of `HERE/keys/web_secret.key`)
-   ENTRYPOINT_KEY_DIR removed (`ENTRYPOINT_KEY_DIR`)
-   ENTRYPOINT_REQUIREMENTS removed (`ENTRYPOINT_REQUIREMENTS`)
-   ENTRYPOINT_SETTINGS_FILE removed (`ENTRYPOINT_SETTINGS_FILE`)
-"
-        ),
-    );
-    assert_eq!(sandbox.names("keys"), [""; 0]);
+fn arguments_are_the_commands() {
+    let outcome = Sandbox::new(V2).run(&["explain", "version", "--json"]);
+    outcome.succeeds().check(outcome.stdout.starts_with("Airflow 2.11.2 ("), "it is JSON");
 }

@@ -227,19 +227,19 @@ fn c05_c06_what_is_said_in_vain() {
             "POSTGRES_HOST",
             "db",
             ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", url),
-            "`POSTGRES_...` is not used: the database's URL is that of `AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`",
+            "`POSTGRES_HOST` is not used: the database's URL is that of `AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`",
         ),
         (
             "REDIS_HOST",
             "cache",
             ("AIRFLOW__CELERY__BROKER_URL", "redis://127.0.0.1:1/1"),
-            "`REDIS_...` is not used: the broker's URL is that of `AIRFLOW__CELERY__BROKER_URL`",
+            "`REDIS_HOST` is not used: the broker's URL is that of `AIRFLOW__CELERY__BROKER_URL`",
         ),
         (
             "POSTGRES_HOST",
             "db",
             ("EXECUTOR", "Sequential"),
-            "`POSTGRES_...` is not used: `SequentialExecutor` keeps to SQLite",
+            "`POSTGRES_HOST` is not used: `SequentialExecutor` keeps to SQLite",
         ),
         (
             "REDIS_PORT",

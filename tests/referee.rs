@@ -1,6 +1,10 @@
 //! Referees that may not be on this machine: a missing one is a skip that says its name, and a failure where all are required.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
 
 /// Says that a referee is missing. With `AIRFLOW_ENTRYPOINT_REQUIRE_REFEREES` set that is a failure.
 pub(crate) fn missing(name: &str) {
@@ -28,4 +32,20 @@ pub(crate) fn venv(name: &str, required: bool) -> Option<PathBuf> {
         println!("skipped: {name}");
     }
     None
+}
+
+/// Runs a Python program on a JSON value and gives back what it prints.
+pub(crate) fn ask(venv: &Path, program: &str, question: &Value) -> Value {
+    let mut python = Command::new(venv.join("bin/python"));
+    python.args(["-c", &format!("import json, sys\nq = json.load(sys.stdin)\n{program}")]);
+    let mut child = python.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(question.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "the referee failed");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The environment with the libraries that Airflow reads its values with.
+pub(crate) fn referee() -> Option<PathBuf> {
+    venv("referee", true)
 }

@@ -34,41 +34,40 @@ fn status<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
 
 #[test]
 fn what_is_ours_in_the_key_folder_is_handed_over_and_nothing_else() {
-    if !is_root() {
-        return;
-    }
-    for (whom, uid, gid, file, folder) in [
-        ("65534", NOBODY, NOBODY, 0o600, 0o700),
-        ("nobody", NOBODY, NOBODY, 0o600, 0o700),
-        ("nobody:0", NOBODY, 0, 0o640, 0o770),
-        ("1234:root", 1234, 0, 0o640, 0o770),
-        ("1234", 1234, 0, 0o640, 0o770),
-    ] {
-        let sandbox = sandbox(V3).with("ENTRYPOINT_RUN_AS", whom);
-        sandbox.write("keys/notes.txt", "not ours");
-        sandbox.write("keys/old/fernet.key", "not ours either");
-        sandbox.write("elsewhere", "web");
-        symlink(sandbox.path("elsewhere"), sandbox.path("keys/web_secret.key")).unwrap();
-        let key = new_key();
-        sandbox.write("keys/fernet.key", &key);
-        let others = ["keys/notes.txt", "keys/old", "keys/old/fernet.key", "elsewhere", "keys/web_secret.key"];
-        let before: Vec<_> = others.iter().map(|path| owner(&sandbox, path)).collect();
-        let time = modified(&sandbox.path("keys/fernet.key"));
-        let outcome = sandbox.run(&["scheduler"]);
-        outcome.succeeds();
-        outcome.same((whom, owner(&sandbox, "keys")), (whom, (uid, gid, folder)));
-        for path in &KEYS[..2] {
-            outcome.same((whom, *path, owner(&sandbox, path)), (whom, *path, (uid, gid, file)));
+    isolated("run_as::what_is_ours_in_the_key_folder_is_handed_over_and_nothing_else", "", || {
+        for (whom, uid, gid, file, folder) in [
+            ("65534", NOBODY, NOBODY, 0o600, 0o700),
+            ("nobody", NOBODY, NOBODY, 0o600, 0o700),
+            ("nobody:0", NOBODY, 0, 0o640, 0o770),
+            ("1234:root", 1234, 0, 0o640, 0o770),
+            ("1234", 1234, 0, 0o640, 0o770),
+        ] {
+            let sandbox = sandbox(V3).with("ENTRYPOINT_RUN_AS", whom);
+            sandbox.write("keys/notes.txt", "not ours");
+            sandbox.write("keys/old/fernet.key", "not ours either");
+            sandbox.write("elsewhere", "web");
+            symlink(sandbox.path("elsewhere"), sandbox.path("keys/web_secret.key")).unwrap();
+            let key = new_key();
+            sandbox.write("keys/fernet.key", &key);
+            let others = ["keys/notes.txt", "keys/old", "keys/old/fernet.key", "elsewhere", "keys/web_secret.key"];
+            let before: Vec<_> = others.iter().map(|path| owner(&sandbox, path)).collect();
+            let time = modified(&sandbox.path("keys/fernet.key"));
+            let outcome = sandbox.run(&["scheduler"]);
+            outcome.succeeds();
+            outcome.same((whom, owner(&sandbox, "keys")), (whom, (uid, gid, folder)));
+            for path in &KEYS[..2] {
+                outcome.same((whom, *path, owner(&sandbox, path)), (whom, *path, (uid, gid, file)));
+            }
+            outcome.same(others.iter().map(|path| owner(&sandbox, path)).collect::<Vec<_>>(), before);
+            outcome.same((sandbox.read("keys/fernet.key"), modified(&sandbox.path("keys/fernet.key"))), (key, time));
+            // The second start finds nothing to do, and can read what the first one left.
+            sandbox.run(&["scheduler"]).succeeds();
+            // The control: without a name for it root stays, and the folder is root's.
+            let sandbox = self::sandbox(V3);
+            sandbox.run(&["scheduler"]).succeeds();
+            assert_eq!(owner(&sandbox, "keys/fernet.key"), (0, 0, 0o640));
         }
-        outcome.same(others.iter().map(|path| owner(&sandbox, path)).collect::<Vec<_>>(), before);
-        outcome.same((sandbox.read("keys/fernet.key"), modified(&sandbox.path("keys/fernet.key"))), (key, time));
-        // The second start finds nothing to do, and can read what the first one left.
-        sandbox.run(&["scheduler"]).succeeds();
-        // The control: without a name for it root stays, and the folder is root's.
-        let sandbox = self::sandbox(V3);
-        sandbox.run(&["scheduler"]).succeeds();
-        assert_eq!(owner(&sandbox, "keys/fernet.key"), (0, 0, 0o640));
-    }
+    });
 }
 
 /// What was handed over by another start, or another program, may be open to all.

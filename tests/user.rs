@@ -61,32 +61,32 @@ fn root_is_given_up_for_the_owner_of_the_home() {
 
 #[test]
 fn run_as_names_somebody() {
-    if !is_root() {
-        return;
-    }
-    let sandbox = for_nobody(V2);
-    chown(sandbox.path("home"), Some(0), Some(0)).unwrap();
-    for (whom, uid, gid) in [("nobody", NOBODY, NOBODY), ("65534:7", NOBODY, 7), ("1234:5", 1234, 5), ("1234", 1234, 0)]
-    {
-        let outcome = sandbox.run_with("ENTRYPOINT_RUN_AS", whom, &["--", "cat", "/proc/self/status"]);
-        outcome
-            .succeeds()
-            .same((ids(&outcome.stdout, "Uid:"), ids(&outcome.stdout, "Gid:")), (vec![uid; 4], vec![gid; 4]));
-    }
-    let hint = "start the container as that user (`user:`), or as root with `cap_add: [SETUID, SETGID, CHOWN]`";
-    for (whom, cause) in [
-        ("no-such-user", "there is no user of that name in `/etc/passwd`"),
-        ("nobody:no-such-group", "there is no group of that name in `/etc/group`"),
-    ] {
-        let outcome = sandbox.run_with("ENTRYPOINT_RUN_AS", whom, &["scheduler"]);
-        let error = format!("cannot become `{whom}`: {cause}");
+    isolated("user::run_as_names_somebody", "", || {
+        let sandbox = for_nobody(V2);
+        chown(sandbox.path("home"), Some(0), Some(0)).unwrap();
+        for (whom, uid, gid) in
+            [("nobody", NOBODY, NOBODY), ("65534:7", NOBODY, 7), ("1234:5", 1234, 5), ("1235", 1235, 0)]
+        {
+            let outcome = sandbox.run_with("ENTRYPOINT_RUN_AS", whom, &["--", "cat", "/proc/self/status"]);
+            outcome
+                .succeeds()
+                .same((ids(&outcome.stdout, "Uid:"), ids(&outcome.stdout, "Gid:")), (vec![uid; 4], vec![gid; 4]));
+        }
+        let hint = "start the container as that user (`user:`), or as root with `cap_add: [SETUID, SETGID, CHOWN]`";
+        for (whom, cause) in [
+            ("no-such-user", "there is no user of that name in `/etc/passwd`"),
+            ("nobody:no-such-group", "there is no group of that name in `/etc/group`"),
+        ] {
+            let outcome = sandbox.run_with("ENTRYPOINT_RUN_AS", whom, &["scheduler"]);
+            let error = format!("cannot become `{whom}`: {cause}");
+            outcome.fails(77, &format!("airflow-entrypoint: error: {error}\nairflow-entrypoint: hint: {hint}\n"));
+        }
+        let other = Sandbox::new(V2).owned_by(NOBODY, NOBODY).made_executable();
+        let outcome = other.run_with("ENTRYPOINT_RUN_AS", "root", &["scheduler"]);
+        let error = format!("cannot become `root`: we are {NOBODY}:{NOBODY}, and only root can become another user");
         outcome.fails(77, &format!("airflow-entrypoint: error: {error}\nairflow-entrypoint: hint: {hint}\n"));
-    }
-    let other = Sandbox::new(V2).owned_by(NOBODY, NOBODY).made_executable();
-    let outcome = other.run_with("ENTRYPOINT_RUN_AS", "root", &["scheduler"]);
-    let error = format!("cannot become `root`: we are {NOBODY}:{NOBODY}, and only root can become another user");
-    outcome.fails(77, &format!("airflow-entrypoint: error: {error}\nairflow-entrypoint: hint: {hint}\n"));
-    other.run_with("ENTRYPOINT_RUN_AS", "nobody", &["scheduler"]).succeeds();
+        other.run_with("ENTRYPOINT_RUN_AS", "nobody", &["scheduler"]).succeeds();
+    });
 }
 
 /// Root without the right to be anybody else.

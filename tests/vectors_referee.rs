@@ -1,31 +1,13 @@
 //! The judges are the libraries that Airflow itself uses: Python's `cryptography` says what is a Fernet key, SQLAlchemy and kombu what a
 //! URL means. Ours must agree.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
 use serde_json::{Value, json};
 
+use crate::referee::{ask, referee};
 use crate::sandbox::{Sandbox, V1, V2, V3, new_key};
 
 const FIRST: &str = "46BKJoQYlPPOexq0OhDZnIlNepKFf87WFwLbfzqDDho=";
 const SECOND: &str = "7qmma0wOpce2BrpK8rdF8708-tO0ikF09KaKpnOyE9I=";
-
-/// Runs a Python program on a JSON value and gives back what it prints.
-fn ask(venv: &Path, program: &str, question: &Value) -> Value {
-    let mut python = Command::new(venv.join("bin/python"));
-    python.args(["-c", &format!("import json, sys\nq = json.load(sys.stdin)\n{program}")]);
-    let mut child = python.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(question.to_string().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "the referee failed");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn referee() -> Option<PathBuf> {
-    crate::referee::venv("referee", true)
-}
 
 /// What ours hands on for the text of a key file; nothing when it refuses.
 fn ours(sandbox: &Sandbox, text: &str) -> Option<String> {

@@ -7,18 +7,23 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use zeroize::Zeroizing;
 
-use super::process::{Ended, Output, ending, exit, run};
+use super::process::{Captured, Ended, Output, capture, ending, exit, run, run_with_input};
 use super::signals::{Event, Signals, interrupted};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::explain::Words;
 use crate::log;
-use crate::steps::{MigrateStep, RequirementsStep};
+use crate::official::{PASSWORD, PASSWORD_CMD, Password};
+use crate::steps::{MigrateStep, RequirementsStep, UserStep};
 use crate::values::WaitTimeout;
 
 /// The pause between two looks at a schema that is not there yet.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long the command that prints a password may take.
+const PASSWORD_LIMIT: Duration = Duration::from_secs(30);
 
 /// The pause between two tries to take the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
@@ -47,6 +52,48 @@ pub(crate) fn migrate(step: &MigrateStep, environment: &Environment, signals: &S
             log::info(step);
             wait_for_schema(check, *timeout, command, environment, signals)
         }
+    }
+}
+
+/// Creates an account, if there is none of its name. Airflow is told the password by its standard input, as if somebody typed it twice:
+/// an argument could be read by everybody.
+pub(crate) fn create_user(step: Option<&UserStep>, environment: &Environment, signals: &Signals) -> Result<(), Error> {
+    const STEP: &str = "create the account";
+    let Some(step) = step else { return Ok(()) };
+    log::info(step);
+    let password = match &step.password {
+        Password::Text(text) => text.clone(),
+        Password::Command(line) => printed_password(line, environment, signals)?,
+    };
+    if password.contains(['\n', '\r']) {
+        return Err(Error::UserPassword {
+            source_of_it: PASSWORD,
+            cause: "expected one line, found a line end".to_owned(),
+        });
+    }
+    let input = Zeroizing::new(format!("{0}\n{0}\n", *password));
+    signals.check(STEP)?;
+    let ended = run_with_input(&step.words, environment, signals, Output::Shown, input.as_bytes())?;
+    succeeded(STEP, &step.words, &ended)
+}
+
+/// What the line prints, run by a shell as in the official image, without the line end.
+fn printed_password(line: &str, environment: &Environment, signals: &Signals) -> Result<Zeroizing<String>, Error> {
+    let failed = |cause| Error::UserPassword { source_of_it: PASSWORD_CMD, cause };
+    let words = ["/bin/sh".into(), "-c".into(), line.into()];
+    let Captured { status, stop, output } = capture(&words, environment, signals, PASSWORD_LIMIT)?;
+    if let Some(signal) = stop {
+        return Err(interrupted(signal, "getting a password by its command"));
+    }
+    match status {
+        None => return Err(failed(format!("it has not ended after {} s", PASSWORD_LIMIT.as_secs()))),
+        Some(status) if !status.success() => return Err(failed(format!("it ended with {}", ending(status)))),
+        Some(_) => {}
+    }
+    match std::str::from_utf8(&output).map(|text| text.trim_end_matches(['\n', '\r'])) {
+        Ok("") => Err(failed("it printed nothing".to_owned())),
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        Err(_) => Err(failed("expected UTF-8 text".to_owned())),
     }
 }
 
@@ -109,7 +156,11 @@ fn must_succeed(
     signals: &Signals,
 ) -> Result<(), Error> {
     signals.check(step)?;
-    let Ended { status, stop } = run(words, environment, signals, Output::Shown)?;
+    succeeded(step, words, &run(words, environment, signals, Output::Shown)?)
+}
+
+fn succeeded(step: &'static str, words: &[OsString], ended: &Ended) -> Result<(), Error> {
+    let Ended { status, stop } = *ended;
     match stop {
         Some(signal) => Err(interrupted(signal, step)),
         None if status.success() => Ok(()),

@@ -29,9 +29,9 @@ pub(crate) fn carry_out(verb: KeyVerb, plan: &Plan, secrets: &Secrets) -> Result
         }
         KeyVerb::Export { form } => {
             fernet(plan, secrets)?;
-            log::data(&*export::text(form, &plan.secrets, |kind| secrets.of(kind)));
+            return Ok(log::data(&*export::text(form, &plan.secrets, |kind| secrets.of(kind))));
         }
-        KeyVerb::Fingerprint => log::data(format_args!("{}\n", fernet(plan, secrets)?)),
+        KeyVerb::Fingerprint => return Ok(log::data(format_args!("{}\n", fernet(plan, secrets)?))),
         KeyVerb::Generate => {}
         KeyVerb::Import => import(plan)?,
         KeyVerb::Show { yes } => {
@@ -41,7 +41,7 @@ pub(crate) fn carry_out(verb: KeyVerb, plan: &Plan, secrets: &Secrets) -> Result
                     "cannot print the Fernet key to something that is not a terminal: expected `--yes`".to_owned();
                 return Err(Error::Usage { message });
             }
-            log::data(format_args!("{}\n", *secret.reveal()));
+            return Ok(log::data(format_args!("{}\n", *secret.reveal())));
         }
     }
     // Made by root, and to be read by the user who runs Airflow.

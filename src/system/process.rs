@@ -1,7 +1,7 @@
 //! Processes: a step's command that is waited for, and becoming the command.
 
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigmaskHow, Signal, kill, killpg, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, setsid};
 use zeroize::Zeroizing;
 
 use super::cause;
@@ -70,13 +70,28 @@ pub(super) fn run(
     signals: &Signals,
     output: Output,
 ) -> Result<Ended, Error> {
+    run_with_input(words, environment, signals, output, &[])
+}
+
+/// The same with this as its standard input, which must fit into a pipe.
+pub(super) fn run_with_input(
+    words: &[OsString],
+    environment: &Environment,
+    signals: &Signals,
+    output: Output,
+    input: &[u8],
+) -> Result<Ended, Error> {
     let mut command = command(words, environment);
-    command.stdin(Stdio::null());
+    command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
     match output {
         Output::Shown => command.stdout(io::stderr()),
         Output::Hidden => command.stdout(Stdio::null()).stderr(Stdio::null()),
     };
-    let child = spawn(command, words, signals)?;
+    let mut child = spawn(command, words, signals, Head::Session)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It may have ended at this very moment.
+        let _ = stdin.write_all(input);
+    }
     let (status, stop) = wait(&child, signals, None);
     let status = status.ok_or_else(|| Error::Bug { what: "a child is lost".to_owned() })?;
     Ok(Ended { status, stop })
@@ -91,7 +106,7 @@ pub(super) fn capture(
 ) -> Result<Captured, Error> {
     let mut command = command(words, environment);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(io::stderr());
-    let mut child = spawn(command, words, signals)?;
+    let mut child = spawn(command, words, signals, Head::Session)?;
     let (status, stop) = wait(&child, signals, Some(Instant::now() + limit));
     let mut output = Zeroizing::new(Vec::with_capacity(PIPE));
     if let Some(mut stdout) = child.stdout.take() {
@@ -149,14 +164,30 @@ pub(super) fn command(words: &[OsString], environment: &Environment) -> Command 
     command
 }
 
-/// Starts a child in a group of its own, with the signal mask that we were given.
-pub(super) fn spawn(mut command: Command, words: &[OsString], signals: &Signals) -> Result<Child, Error> {
+/// What a child is the head of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    /// A process group, with the terminal that we have.
+    Group,
+    /// A session, without a terminal: it asks nobody, and what it must be told comes from its standard input.
+    Session,
+}
+
+/// Starts a child with the signal mask that we were given.
+pub(super) fn spawn(mut command: Command, words: &[OsString], signals: &Signals, head: Head) -> Result<Child, Error> {
     let inherited = signals.inherited();
-    command.process_group(0);
-    // SAFETY: between fork and exec only sigprocmask(2) is called, which is async-signal-safe; nothing is allocated.
+    if head == Head::Group {
+        command.process_group(0);
+    }
+    // SAFETY: between fork and exec only setsid(2) and sigprocmask(2) are called, which are async-signal-safe; nothing is allocated.
     #[allow(unsafe_code, reason = "std has no other way to give a child its signal mask without deafening the parent")]
     unsafe {
-        command.pre_exec(move || Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&inherited), None)?));
+        command.pre_exec(move || {
+            if head == Head::Session {
+                setsid()?;
+            }
+            Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&inherited), None)?)
+        });
     }
     command.spawn().map_err(|error| cannot_run(words, &error))
 }

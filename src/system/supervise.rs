@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use super::process::{command, ending, exit, pid_of, reap, spawn};
+use super::process::{Head, command, ending, exit, pid_of, reap, spawn};
 use super::signals::{Event, Signals};
 use crate::environment::Environment;
 use crate::error::{Error, Exit};
@@ -32,7 +32,7 @@ pub(super) fn run(commands: &[Vec<OsString>], environment: &Environment, signals
     let _ = nix::sys::prctl::set_child_subreaper(true);
     let mut members = Members(Vec::with_capacity(commands.len()));
     for words in commands {
-        match spawn(command(words, environment), words, signals) {
+        match spawn(command(words, environment), words, signals, Head::Group) {
             Ok(child) => members.0.push(Member { words, pid: pid_of(&child), status: None }),
             Err(error) => {
                 members.stop(Signal::SIGTERM);

@@ -14,14 +14,21 @@ use crate::error::Error;
 use crate::identity::{Account, IdentityStep};
 use crate::log;
 use crate::secret::SecretKind;
+use crate::steps::GroundStep;
 
 /// Becomes whom the plan says, and tells the environment.
-pub(crate) fn settle(step: &IdentityStep, key_dir: &Path, environment: &mut Environment) -> Result<(), Error> {
+pub(crate) fn settle(
+    step: &IdentityStep,
+    key_dir: &Path,
+    ground: &GroundStep,
+    environment: &mut Environment,
+) -> Result<(), Error> {
     match step {
         IdentityStep::Stay => return Ok(()),
         IdentityStep::Become(account) => {
             log::info(step);
             hand_over(key_dir, account)?;
+            ground.folders.iter().chain(&ground.config_folder).for_each(|folder| open_up(folder, account));
             if account.unknown {
                 introduce(account);
             }
@@ -75,6 +82,19 @@ pub(super) fn hand_over(key_dir: &Path, account: &Account) -> Result<(), Error> 
         }
     }
     Ok(())
+}
+
+/// Gives a folder that Airflow must write to, and that the engine made for root, to the user who must write there; not what is in it.
+fn open_up(folder: &Path, account: &Account) {
+    let Ok(metadata) = std::fs::metadata(folder) else { return };
+    let by_group = metadata.gid() == account.gid && metadata.mode() & 0o030 == 0o030;
+    if !metadata.is_dir() || metadata.uid() != 0 || by_group || metadata.mode() & 0o003 == 0o003 {
+        return;
+    }
+    // Where that cannot be done, the check of the folder tells what is wrong with it.
+    if std::os::unix::fs::chown(folder, Some(account.uid), Some(account.gid)).is_ok() {
+        log::info(format_args!("`{}`: root's, given to {}:{}", folder.display(), account.uid, account.gid));
+    }
 }
 
 /// Groups, group, user, in this order: the last one takes away the right to the others.

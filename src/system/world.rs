@@ -18,6 +18,7 @@ use crate::cli::Job;
 use crate::environment::Environment;
 use crate::error::{Error, Unreadable};
 use crate::identity::Users;
+use crate::mounts;
 use crate::secret::{Secret, SecretKind};
 use crate::secrets::{Printed, Stored, facts};
 use crate::settings::{SETTINGS_FILE, SETTINGS_FILE_VARIABLE, Settings, SettingsFile};
@@ -50,6 +51,8 @@ pub(crate) struct Files {
     /// The text of `airflow.cfg`, if it is there.
     pub config: Option<String>,
     pub config_path: PathBuf,
+    /// The folder that keeps the secrets.
+    pub key_dir: PathBuf,
     /// Whether there are requirements to install.
     pub requirements: bool,
     /// The user's own template.
@@ -68,6 +71,7 @@ impl World {
     pub(crate) fn look(job: &Job) -> Result<Self, Error> {
         let mut environment = Environment::new(std::env::vars_os());
         take_files(&mut environment)?;
+        environment.unwrap_quotes();
         let path: Vec<PathBuf> =
             environment.os("PATH").map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
         let first_word = match job {
@@ -96,6 +100,7 @@ impl Files {
         let environment = &world.environment;
         let home = environment.airflow_home();
         let config_path = environment.os("AIRFLOW_CONFIG").map_or_else(|| home.join("airflow.cfg"), PathBuf::from);
+        let key_dir = key_dir(settings, world);
         let template = settings.template.as_ref().map(|path| Ok((path.clone(), required(path, "template")?)));
         Ok(Self {
             config: text(&config_path, "configuration")?,
@@ -105,8 +110,9 @@ impl Files {
             template: template.transpose()?,
             stored: SecretKind::ALL
                 .into_iter()
-                .map(|kind| (kind, store::observe(kind, &settings.key_dir.join(kind.file_name()))))
+                .map(|kind| (kind, store::observe(kind, &key_dir.join(kind.file_name()))))
                 .collect(),
+            key_dir,
         })
     }
 
@@ -119,6 +125,15 @@ impl Files {
     pub(crate) fn stored(&self, kind: SecretKind) -> Stored {
         self.stored.iter().find(|(stored, _)| *stored == kind).map_or(Stored::Absent, |(_, stored)| stored.clone())
     }
+}
+
+/// The key folder: of those that may be it, the one that has a key; a volume that is mounted later must not hide the key that is in use.
+fn key_dir(settings: &Settings, world: &World) -> PathBuf {
+    let config = world.environment.os("AIRFLOW_CONFIG").map(Path::new);
+    let folders = mounts::key_folders(&world.mountinfo, settings.key_dir.as_deref(), config);
+    let holds_key = |folder: &&PathBuf| folder.join(SecretKind::Fernet.file_name()).exists();
+    let first = folders.first().map_or_else(|| PathBuf::from(mounts::KEY_DIR), PathBuf::clone);
+    folders.iter().find(holds_key).cloned().unwrap_or(first)
 }
 
 /// Reads the file of a secret.

@@ -1,0 +1,148 @@
+//! What a command gets before it runs, and why (the table in README).
+
+use crate::commands::{Class, Command, airflow};
+use crate::official::AdminUser;
+use crate::settings::Settings;
+use crate::steps::{MigrateStep, RequirementsStep, UserStep, WaitStep};
+use crate::system::world::{Files, World};
+use crate::values::{Choice, Prepare, WaitTimeout};
+
+/// What a class of commands gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Needs {
+    class: Class,
+    /// Whether a step of ours runs Airflow, or the command is one of Airflow's that works with its folders.
+    pub airflow: bool,
+    pub may_create_secrets: bool,
+    pub requirements: bool,
+    pub wait: bool,
+    pub migrate: bool,
+    pub user: bool,
+}
+
+/// Why each step is taken or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reasons {
+    pub requirements: String,
+    pub wait: String,
+    pub migrate: String,
+    pub user: String,
+}
+
+impl Needs {
+    pub(crate) fn of(class: Class, settings: &Settings) -> Self {
+        let service = matches!(class, Class::Service | Class::Setup);
+        let all = settings.prepare == Prepare::Always;
+        // The official image's entrypoint does these for every command; here they are for Airflow's own.
+        let airflows = service || matches!(class, Class::Database | Class::Plain);
+        let user = airflows && settings.official.user.is_some();
+        let migrate = service
+            || airflows && settings.official.migrate.is_some_and(|(yes, _)| yes) && settings.migrate == Choice::Yes;
+        let database = service || class == Class::Database || user || migrate;
+        Self {
+            class,
+            airflow: database,
+            may_create_secrets: database || all,
+            requirements: class == Class::Service || all,
+            wait: (database || all) && settings.wait_timeout != WaitTimeout::Off,
+            migrate,
+            user,
+        }
+    }
+
+    /// The packages to install.
+    pub(crate) fn requirements(self, settings: &Settings, world: &World, files: &Files) -> Option<RequirementsStep> {
+        let file = files.requirements.then(|| settings.requirements.clone());
+        let additional = &settings.official.requirements;
+        if !self.requirements || file.is_none() && additional.is_empty() {
+            return None;
+        }
+        let mut words = vec!["pip".into(), "install".into()];
+        // A virtual environment has no user site.
+        words.extend((!world.in_virtual_environment).then(|| "--user".into()));
+        words.extend(file.iter().flat_map(|file| ["-r".into(), file.clone().into()]));
+        if !additional.is_empty() {
+            // What is asked for beside it must not bring another Airflow.
+            words.extend(world.airflow.as_ref().map(|(version, _)| format!("apache-airflow=={version}").into()));
+            words.extend(additional.iter().map(Into::into));
+        }
+        Some(RequirementsStep { file, additional: !additional.is_empty(), words })
+    }
+
+    /// The account to create.
+    pub(crate) fn user(self, settings: &Settings, create: &[&str]) -> Option<UserStep> {
+        let user = settings.official.user.as_ref().filter(|_| self.user)?;
+        let AdminUser { username, firstname, lastname, email, role, password } = user;
+        let mut words = airflow(create);
+        let options = [
+            ("--username", username),
+            ("--firstname", firstname),
+            ("--lastname", lastname),
+            ("--email", email),
+            ("--role", role),
+        ];
+        words.extend(options.into_iter().flat_map(|(option, value)| [option.into(), value.into()]));
+        Some(UserStep { username: username.clone(), words, password: password.clone() })
+    }
+
+    /// Why the steps are what they are.
+    pub(crate) fn reasons(
+        self,
+        settings: &Settings,
+        requirements: Option<&RequirementsStep>,
+        wait: &WaitStep,
+        migrate: &MigrateStep,
+        command: &Command,
+    ) -> Reasons {
+        Reasons {
+            requirements: self.why_requirements(settings, requirements),
+            wait: self.why_wait(settings, wait),
+            migrate: self.why_migrate(settings, migrate, command),
+            user: match &settings.official.user {
+                None => "`_AIRFLOW_WWW_USER_CREATE` asks for none".to_owned(),
+                Some(_) if self.user => "`_AIRFLOW_WWW_USER_CREATE` asks for it".to_owned(),
+                Some(_) => "this Airflow keeps no accounts in the database, or the command is not Airflow's".to_owned(),
+            },
+        }
+    }
+
+    fn why_requirements(self, settings: &Settings, step: Option<&RequirementsStep>) -> String {
+        match step {
+            Some(_) if self.class == Class::Service => "it is a service".to_owned(),
+            Some(_) => "`ENTRYPOINT_PREPARE` says so".to_owned(),
+            None if self.requirements => format!(
+                "there is no `{}`, and `_PIP_ADDITIONAL_REQUIREMENTS` names none",
+                settings.requirements.display()
+            ),
+            None => "only a service installs any".to_owned(),
+        }
+    }
+
+    fn why_wait(self, settings: &Settings, step: &WaitStep) -> String {
+        if self.wait {
+            return match step.services.is_empty() {
+                true => "there is no server to wait for".to_owned(),
+                false => "the command needs them".to_owned(),
+            };
+        }
+        match settings.wait_timeout {
+            WaitTimeout::Off => "waiting is switched off".to_owned(),
+            _ => "the command needs no server".to_owned(),
+        }
+    }
+
+    fn why_migrate(self, settings: &Settings, step: &MigrateStep, command: &Command) -> String {
+        let said = settings.written.iter().find(|(name, ..)| *name == "migrate").map(|(.., source)| source.to_string());
+        match (step, settings.migrate) {
+            (MigrateStep::Nothing, _) => "only a service or `setup` migrates".to_owned(),
+            (_, Choice::Yes | Choice::No) => format!("{} says so", said.unwrap_or_default()),
+            (MigrateStep::Run { .. }, Choice::Auto) if command.class == Class::Setup => {
+                "that is what it is for".to_owned()
+            }
+            (MigrateStep::Run { .. }, Choice::Auto) => {
+                "the web server does, and so does every service whose database is its own file".to_owned()
+            }
+            (MigrateStep::WaitForSchema { .. }, Choice::Auto) => "the web server or `setup` migrates".to_owned(),
+        }
+    }
+}
