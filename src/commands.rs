@@ -135,8 +135,14 @@ pub(crate) fn look_up(words: &[OsString], raw: bool, on_path: bool, version: Ver
     // A name that is not text is no command of Airflow.
     let lossy = first.to_string_lossy();
     let name = lossy.as_ref();
-    let as_program =
-        || Lookup::Found(Command { class: Class::Other, words: words.to_vec(), note: None, said_webserver: false });
+    let as_program = || {
+        Lookup::Found(Command {
+            class: Class::Other,
+            words: words.to_vec(),
+            note: shell_hint(words),
+            said_webserver: false,
+        })
+    };
     let unknown = |nearest| Lookup::Unknown { word: first.to_string_lossy().into_owned(), nearest };
     let is_program = on_path || name.contains('/');
     if raw {
@@ -154,6 +160,16 @@ pub(crate) fn look_up(words: &[OsString], raw: bool, on_path: bool, version: Ver
             CURRENT.iter().chain(OLD_AND_NEW.iter().map(|(old, _)| old)).map(|&known| known.to_owned()),
         )),
     }
+}
+
+/// What to say of a shell that does our work in front of Airflow: signals, and the status of all but its last command, end there.
+fn shell_hint(words: &[OsString]) -> Option<String> {
+    let shell = words.first()?.to_str()?.rsplit('/').next()?;
+    let script = words.iter().skip(1).find_map(|word| word.to_str().filter(|word| word.contains("airflow ")))?;
+    let migrates = ["airflow db ", "airflow initdb", "airflow upgradedb"].iter().any(|start| script.contains(start));
+    (matches!(shell, "bash" | "dash" | "sh") && migrates).then(|| {
+        format!("the `{shell}` is not needed: a web server migrates the database by itself, and `setup` does it alone")
+    })
 }
 
 /// The words of a command of Airflow that we run ourselves.

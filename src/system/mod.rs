@@ -6,6 +6,7 @@ pub(crate) mod files;
 pub(crate) mod ground;
 pub(crate) mod keys;
 pub(crate) mod process;
+mod python;
 mod secret_commands;
 pub(crate) mod services;
 pub(crate) mod signals;

@@ -10,10 +10,11 @@ use std::time::UNIX_EPOCH;
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
 use zeroize::Zeroizing;
 
+use super::python::Python;
 use super::secret_commands;
 use super::signals::Signals;
 use super::{cause, is_denied, store};
-use crate::airflow_version::{Version, interpreter, version_in_source};
+use crate::airflow_version::Version;
 use crate::cli::Job;
 use crate::environment::Environment;
 use crate::error::{Error, Unreadable};
@@ -79,13 +80,13 @@ impl World {
             _ => None,
         };
         let program = on_path(&path, "airflow");
-        let prefixes = program.as_deref().map(prefixes).unwrap_or_default();
+        let python = program.as_deref().map(Python::of).unwrap_or_default();
         Ok(Self {
             airflow_on_path: program.is_some(),
-            airflow: installed(&prefixes, &environment),
+            airflow: python.airflow(&environment),
             // One that is not executable is a program all the same: that is what its message is about.
             first_word_on_path: first_word.is_some_and(|word| find(&path, word, Path::is_file).is_some()),
-            in_virtual_environment: prefixes.iter().any(|prefix| prefix.join("pyvenv.cfg").is_file()),
+            in_virtual_environment: python.is_virtual(),
             mountinfo: fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
             settings_file: settings_file(&environment)?,
             users: users(&environment),
@@ -184,7 +185,7 @@ fn required(path: &Path, what: &str) -> Result<String, Error> {
     })
 }
 
-fn read(path: &Path) -> io::Result<(Vec<u8>, fs::Metadata)> {
+pub(super) fn read(path: &Path) -> io::Result<(Vec<u8>, fs::Metadata)> {
     let file = fs::File::open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
@@ -241,23 +242,6 @@ fn find(path: &[PathBuf], word: impl AsRef<Path>, is_it: impl Fn(&Path) -> bool)
     is_name.then(|| path.iter().map(|folder| folder.join(word)).find(|file| is_it(file))).flatten()
 }
 
-/// The Python prefixes that the program `airflow` may belong to: that of its interpreter, that of its own folder, and that of the
-/// file that it is a link to.
-fn prefixes(program: &Path) -> Vec<PathBuf> {
-    let mut start = Vec::with_capacity(512);
-    // The interpreter stands in the first lines; a program that cannot be read still has a folder.
-    let _ = fs::File::open(program).map(|file| file.take(512).read_to_end(&mut start));
-    let start = String::from_utf8_lossy(&start);
-    let programs = [interpreter(&start).map(PathBuf::from), Some(program.to_owned()), fs::canonicalize(program).ok()];
-    let mut prefixes: Vec<PathBuf> = Vec::new();
-    for prefix in programs.iter().flatten().filter_map(|program| program.parent()?.parent()) {
-        if !prefixes.iter().any(|known| known == prefix) {
-            prefixes.push(prefix.to_owned());
-        }
-    }
-    prefixes
-}
-
 /// Who we are, and what the system knows of users.
 fn users(environment: &Environment) -> Users {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
@@ -269,36 +253,4 @@ fn users(environment: &Environment) -> Users {
         group: if geteuid().is_root() { read("/etc/group") } else { String::new() },
         home_owner: home.map(|metadata| (metadata.uid(), metadata.gid())),
     }
-}
-
-/// The version of the Airflow that the program belongs to.
-fn installed(prefixes: &[PathBuf], environment: &Environment) -> Option<(Version, PathBuf)> {
-    let on_python_path = environment.os("PYTHONPATH").map(|path| std::env::split_paths(path).collect::<Vec<_>>());
-    let in_prefixes = prefixes.iter().flat_map(|prefix| {
-        let libraries = fs::read_dir(prefix.join("lib")).into_iter().flatten().flatten().map(|entry| entry.path());
-        let pythons =
-            libraries.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3")));
-        pythons.flat_map(|python| ["site-packages", "dist-packages"].map(|name| python.join(name)))
-    });
-    on_python_path.into_iter().flatten().chain(in_prefixes).find_map(|site| {
-        ["airflow/__init__.py", "airflow/version.py"]
-            .iter()
-            .find_map(|name| {
-                let path = site.join(name);
-                let (bytes, _) = read(&path).ok()?;
-                version_in_source(&String::from_utf8_lossy(&bytes)).map(|version| (version, path))
-            })
-            .or_else(|| from_metadata(&site))
-    })
-}
-
-/// The version in the name of the installed metadata, for packages without their sources. The package `apache-airflow-core` is
-/// the one that ships the command on 3.x.
-fn from_metadata(site: &Path) -> Option<(Version, PathBuf)> {
-    fs::read_dir(site).ok()?.flatten().find_map(|entry| {
-        let name = entry.file_name();
-        let name = name.to_str()?.strip_suffix(".dist-info")?;
-        let version = name.strip_prefix("apache_airflow_core-").or_else(|| name.strip_prefix("apache_airflow-"))?;
-        Some((Version::parse(version)?, entry.path()))
-    })
 }
