@@ -3,6 +3,7 @@
 //! Works on text that was read from disk; starts no Python.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::environment::Environment;
 use crate::source::Source;
@@ -209,14 +210,31 @@ impl AirflowOption {
     }
 }
 
+/// An Airflow that is installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Installed {
+    pub version: Version,
+    /// The version as it is written there, with all that [`Version`] leaves out.
+    pub written: String,
+    /// The file that says so.
+    pub path: PathBuf,
+}
+
+impl Installed {
+    /// By its own words.
+    pub(crate) fn new(written: &str, path: PathBuf) -> Option<Self> {
+        Some(Self { version: Version::parse(written)?, written: written.to_owned(), path })
+    }
+}
+
 /// The version in the text of `airflow/__init__.py` (2.x, 3.x) or `airflow/version.py` (1.10).
-pub(crate) fn version_in_source(text: &str) -> Option<Version> {
+pub(crate) fn version_in_source(text: &str) -> Option<&str> {
     text.lines().find_map(|line| {
         let (name, value) = line.split_once('=')?;
         matches!(name.trim(), "__version__" | "version").then_some(())?;
         let value = value.trim();
         let quote = value.chars().next().filter(|&c| c == '\'' || c == '"')?;
-        Version::parse(value[1..].split(quote).next()?)
+        value[1..].split(quote).next()
     })
 }
 
@@ -275,8 +293,8 @@ mod tests {
 
     #[test]
     fn the_version_is_found_in_the_package_source() {
-        assert_eq!(version_in_source("#\nversion = '1.10.15'\n"), Version::parse("1.10.15"));
-        assert_eq!(version_in_source("import x\n__version__ = \"3.3.2\"\nversion = 1\n"), Version::parse("3.3.2"));
+        assert_eq!(version_in_source("#\nversion = '1.10.15'\n"), Some("1.10.15"));
+        assert_eq!(version_in_source("import x\n__version__ = \"3.3.2rc1\"\nversion = 1\n"), Some("3.3.2rc1"));
         assert_eq!(version_in_source("version = compute()\n"), None);
     }
 

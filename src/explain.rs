@@ -9,7 +9,7 @@ use crate::plan::Plan;
 use crate::secret::Secret;
 use crate::secrets::Decision;
 use crate::source::Source;
-use crate::steps::{ConfigStep, LaunchStep, MigrateStep, RequirementsStep, SecretStep, Service, UserStep};
+use crate::steps::{ConfigStep, LaunchStep, MigrateStep, SecretStep, Service, UserStep};
 
 impl Plan {
     /// What is worth saying before anything happens.
@@ -69,17 +69,6 @@ impl Display for ConfigStep {
         match self {
             Self::Keep(path) => write!(f, "leave `{}` as it is, since it is the user's own", path.display()),
             Self::Write { path, template_source, .. } => write!(f, "write `{}` from {template_source}", path.display()),
-        }
-    }
-}
-
-impl Display for RequirementsStep {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "install the requirements of ")?;
-        match (&self.file, self.additional) {
-            (Some(file), true) => write!(f, "`{}` and `_PIP_ADDITIONAL_REQUIREMENTS`", file.display()),
-            (Some(file), false) => write!(f, "`{}`", file.display()),
-            (None, _) => write!(f, "`_PIP_ADDITIONAL_REQUIREMENTS`"),
         }
     }
 }

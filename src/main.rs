@@ -29,6 +29,7 @@ mod puckel;
 mod readiness;
 mod rendering;
 mod report;
+mod requirements;
 mod secret;
 mod secrets;
 mod settings;
@@ -49,7 +50,7 @@ use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
-use crate::system::{airflow, files, ground, keys, process, services, store, user};
+use crate::system::{airflow, files, ground, keys, packages, process, services, store, user};
 
 fn main() -> ExitCode {
     match start() {
@@ -89,7 +90,7 @@ fn start() -> Result<Exit, Error> {
     if let Some(elsewhere) = files::write_config(&plan.config, &environment)? {
         environment.set_path("AIRFLOW_CONFIG", elsewhere);
     }
-    airflow::install(plan.requirements.as_ref(), &environment, &signals)?;
+    packages::install(plan.requirements.as_ref(), &mut environment, &signals)?;
     services::wait(&plan.wait, &signals)?;
     airflow::migrate(&plan.migrate, &environment, &signals)?;
     airflow::create_user(plan.user.as_ref(), &environment, &signals)?;

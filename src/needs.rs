@@ -2,9 +2,9 @@
 
 use crate::commands::{Class, Command, airflow};
 use crate::official::AdminUser;
+use crate::requirements::RequirementsStep;
 use crate::settings::Settings;
-use crate::steps::{MigrateStep, RequirementsStep, UserStep, WaitStep};
-use crate::system::world::{Files, World};
+use crate::steps::{MigrateStep, UserStep, WaitStep};
 use crate::values::{Choice, Prepare, WaitTimeout};
 
 /// What a class of commands gets.
@@ -48,25 +48,6 @@ impl Needs {
             migrate,
             user,
         }
-    }
-
-    /// The packages to install.
-    pub(crate) fn requirements(self, settings: &Settings, world: &World, files: &Files) -> Option<RequirementsStep> {
-        let file = files.requirements.then(|| settings.requirements.clone());
-        let additional = &settings.official.requirements;
-        if !self.requirements || file.is_none() && additional.is_empty() {
-            return None;
-        }
-        let mut words = vec!["pip".into(), "install".into()];
-        // A virtual environment has no user site.
-        words.extend((!world.in_virtual_environment).then(|| "--user".into()));
-        words.extend(file.iter().flat_map(|file| ["-r".into(), file.clone().into()]));
-        if !additional.is_empty() {
-            // What is asked for beside it must not bring another Airflow.
-            words.extend(world.airflow.as_ref().map(|(version, _)| format!("apache-airflow=={version}").into()));
-            words.extend(additional.iter().map(Into::into));
-        }
-        Some(RequirementsStep { file, additional: !additional.is_empty(), words })
     }
 
     /// The account to create.

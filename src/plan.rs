@@ -14,13 +14,12 @@ use crate::launch;
 use crate::mounts::{self, Persistence};
 use crate::needs::{Needs, Reasons};
 use crate::readiness;
+use crate::requirements::{self, RequirementsStep};
 use crate::secret::SecretKind;
 use crate::secrets::{self, Creation, Evidence};
 use crate::settings::Settings;
 use crate::source::Source;
-use crate::steps::{
-    Change, ConfigStep, GroundStep, LaunchStep, MigrateStep, RequirementsStep, SecretStep, UserStep, WaitStep,
-};
+use crate::steps::{Change, ConfigStep, GroundStep, LaunchStep, MigrateStep, SecretStep, UserStep, WaitStep};
 use crate::system::world::{Files, World};
 use crate::user_config;
 use crate::values::Handover;
@@ -132,7 +131,7 @@ impl Plan {
             None => write_config(config_path.clone(), files, version),
         };
         let ground = GroundStep::new(settings, command.class, needs.airflow, gid, &world.environment, &config);
-        let requirements = needs.requirements(settings, world, files);
+        let requirements = needs.requirements.then(|| requirements::decide(settings, world, files)).flatten();
         let wait = readiness::wait(needs.wait, settings, &connections);
         let migrate =
             readiness::migrate(needs.migrate, settings, &files.key_dir, &connections.database, &command, version);
@@ -185,8 +184,10 @@ fn write_config(path: PathBuf, files: &Files, version: Version) -> ConfigStep {
 }
 
 fn installed(settings: &Settings, world: &World) -> Airflow {
-    let found =
-        world.airflow.as_ref().map(|(version, path)| Airflow { version: *version, source: Source::File(path.clone()) });
+    let found = world
+        .airflow
+        .as_ref()
+        .map(|found| Airflow { version: found.version, source: Source::File(found.path.clone()) });
     let said = settings
         .airflow_version
         .map(|version| Airflow { version, source: Source::Variable(crate::settings::variable("airflow_version")) });

@@ -98,15 +98,6 @@ impl ConfigStep {
     }
 }
 
-/// Python packages to install.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RequirementsStep {
-    pub file: Option<PathBuf>,
-    /// Whether `_PIP_ADDITIONAL_REQUIREMENTS` adds some.
-    pub additional: bool,
-    pub words: Vec<OsString>,
-}
-
 /// An account to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UserStep {

@@ -39,6 +39,7 @@ mod purity;
 mod referee;
 mod refused_calls;
 mod render;
+mod requirements;
 mod run_as;
 mod running;
 mod sandbox;

@@ -130,30 +130,6 @@ fn u03_the_simple_login_keeps_no_accounts() {
 }
 
 #[test]
-fn r03_additional_requirements_keep_airflow_as_it_is() {
-    for version in LINES {
-        let sandbox = Sandbox::new(version).with("_PIP_ADDITIONAL_REQUIREMENTS", "lxml 'six >= 1'");
-        let outcome = sandbox.run(&["scheduler"]);
-        let expected =
-            ["pip", "install", "--user", &format!("apache-airflow=={version}"), "lxml", "six >= 1"].map(str::to_owned);
-        outcome.succeeds().same(sandbox.call_words()[0].clone(), expected.to_vec());
-        outcome.says("info: install the requirements of `_PIP_ADDITIONAL_REQUIREMENTS`");
-        sandbox.write("requirements.txt", "x\n");
-        sandbox.write("calls", "");
-        sandbox.run(&["scheduler"]).succeeds();
-        let file = sandbox.text("requirements.txt");
-        let expected = format!("pip install --user -r {file} apache-airflow=={version} lxml six >= 1");
-        assert_eq!(sandbox.calls()[0], expected);
-        // Never for a command that is no service (R04: nor for the set-up).
-        for arguments in [&["version"][..], &["connections", "list"], &["setup"], &["mycmd"]] {
-            sandbox.write("calls", "");
-            sandbox.run(arguments).succeeds();
-            assert!(!sandbox.calls().iter().any(|call| call.starts_with("pip")), "{arguments:?}");
-        }
-    }
-}
-
-#[test]
 fn w02_the_number_of_checks_is_the_time_limit() {
     let sandbox = Sandbox::new(V2)
         .with("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql://u:p@127.0.0.1:1/d")

@@ -1,4 +1,4 @@
-//! Steps that are commands of others: pip for the requirements, Airflow's own for the schema.
+//! Steps that are commands of Airflow's: the schema, the account.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::explain::Words;
 use crate::log;
 use crate::official::{PASSWORD, PASSWORD_CMD, Password};
-use crate::steps::{MigrateStep, RequirementsStep, UserStep};
+use crate::steps::{MigrateStep, UserStep};
 use crate::values::WaitTimeout;
 
 /// The pause between two looks at a schema that is not there yet.
@@ -27,17 +27,6 @@ const PASSWORD_LIMIT: Duration = Duration::from_secs(30);
 
 /// The pause between two tries to take the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
-
-/// Installs Python packages.
-pub(crate) fn install(
-    step: Option<&RequirementsStep>,
-    environment: &Environment,
-    signals: &Signals,
-) -> Result<(), Error> {
-    let Some(step) = step else { return Ok(()) };
-    log::info(step);
-    must_succeed("install the requirements", &step.words, environment, signals)
-}
 
 /// Migrates the database, or waits until somebody has.
 pub(crate) fn migrate(step: &MigrateStep, environment: &Environment, signals: &Signals) -> Result<(), Error> {
@@ -149,7 +138,7 @@ fn wait_for_schema(
     }
 }
 
-fn must_succeed(
+pub(super) fn must_succeed(
     step: &'static str,
     words: &[OsString],
     environment: &Environment,

@@ -56,12 +56,18 @@ pub(crate) fn hide(options: &[AirflowOption], environment: &mut Environment) -> 
     for option in options {
         let variable = option.variable();
         let Some(value) = environment.lookup(&variable).filter(|value| !value.is_empty()) else { continue };
-        let path = runtime_folder()?.join(format!("{}.{}", option.section(), option.key()));
-        replace(&path, value).map_err(|error| failed(&path, &error))?;
+        let path = write_private(&format!("{}.{}", option.section(), option.key()), value)?;
         environment.change(&variable, None);
         environment.change(&option.with_suffix("_cmd").variable(), Some(&format!("cat {}", path.display())));
     }
     Ok(())
+}
+
+/// Writes a file that this user alone reads, and that ends with the container.
+pub(super) fn write_private(name: &str, text: &str) -> Result<PathBuf, Error> {
+    let path = runtime_folder()?.join(name);
+    replace(&path, text).map_err(|error| failed(&path, &error))?;
+    Ok(path)
 }
 
 fn failed(path: &Path, error: &io::Error) -> Error {

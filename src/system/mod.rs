@@ -5,6 +5,7 @@ pub(crate) mod airflow;
 pub(crate) mod files;
 pub(crate) mod ground;
 pub(crate) mod keys;
+pub(crate) mod packages;
 pub(crate) mod process;
 mod python;
 mod secret_commands;

@@ -6,14 +6,17 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::world::read;
-use crate::airflow_version::{Version, interpreter, version_in_source};
+use crate::airflow_version::{Installed, interpreter, version_in_source};
 use crate::environment::Environment;
+use crate::requirements::VirtualEnvironment;
 
 /// Where packages may be.
 #[derive(Default)]
 pub(super) struct Python {
     /// The folders that have `bin` and `lib`: that of the interpreter, that of the program, and that of the file that it is a link to.
     prefixes: Vec<PathBuf>,
+    /// The interpreter, where the program names one.
+    interpreter: Option<PathBuf>,
     /// The interpreter's own name (`python3.11`): of several versions under one prefix it is the one that counts.
     name: Option<OsString>,
 }
@@ -28,23 +31,25 @@ impl Python {
         let interpreter = interpreter(&start).map(PathBuf::from);
         // `python` and `python3` are links to it, in a virtual environment by way of others.
         let name = interpreter.as_deref().and_then(|path| fs::canonicalize(path).ok()?.file_name().map(OsString::from));
-        let programs = [interpreter, Some(program.to_owned()), fs::canonicalize(program).ok()];
+        let programs = [interpreter.clone(), Some(program.to_owned()), fs::canonicalize(program).ok()];
         let mut prefixes: Vec<PathBuf> = Vec::new();
         for prefix in programs.iter().flatten().filter_map(|program| program.parent()?.parent()) {
             if !prefixes.iter().any(|known| known == prefix) {
                 prefixes.push(prefix.to_owned());
             }
         }
-        Self { prefixes, name }
+        Self { prefixes, interpreter, name }
     }
 
-    /// Whether it is a virtual environment.
-    pub(super) fn is_virtual(&self) -> bool {
-        self.prefixes.iter().any(|prefix| prefix.join("pyvenv.cfg").is_file())
+    /// Its virtual environment and the interpreter there, if it is one.
+    pub(super) fn virtual_environment(&self) -> Option<VirtualEnvironment> {
+        let folder = self.prefixes.iter().find(|prefix| prefix.join("pyvenv.cfg").is_file())?;
+        let python = self.interpreter.clone().unwrap_or_else(|| folder.join("bin/python"));
+        Some(VirtualEnvironment { folder: folder.clone(), python })
     }
 
-    /// The installed Airflow, and the file that says its version.
-    pub(super) fn airflow(&self, environment: &Environment) -> Option<(Version, PathBuf)> {
+    /// The installed Airflow.
+    pub(super) fn airflow(&self, environment: &Environment) -> Option<Installed> {
         let on_python_path = environment.os("PYTHONPATH").map(|path| std::env::split_paths(path).collect::<Vec<_>>());
         let in_prefixes = self.prefixes.iter().flat_map(|prefix| self.sites(prefix));
         on_python_path.into_iter().flatten().chain(in_prefixes).find_map(|site| {
@@ -53,7 +58,7 @@ impl Python {
                 .find_map(|name| {
                     let path = site.join(name);
                     let (bytes, _) = read(&path).ok()?;
-                    version_in_source(&String::from_utf8_lossy(&bytes)).map(|version| (version, path))
+                    Installed::new(version_in_source(&String::from_utf8_lossy(&bytes))?, path)
                 })
                 .or_else(|| from_metadata(&site))
         })
@@ -72,11 +77,11 @@ impl Python {
 
 /// The version in the name of the installed metadata, for packages without their sources. The package `apache-airflow-core` is
 /// the one that ships the command on 3.x.
-fn from_metadata(site: &Path) -> Option<(Version, PathBuf)> {
+fn from_metadata(site: &Path) -> Option<Installed> {
     fs::read_dir(site).ok()?.flatten().find_map(|entry| {
         let name = entry.file_name();
         let name = name.to_str()?.strip_suffix(".dist-info")?;
         let version = name.strip_prefix("apache_airflow_core-").or_else(|| name.strip_prefix("apache_airflow-"))?;
-        Some((Version::parse(version)?, entry.path()))
+        Installed::new(version, entry.path())
     })
 }

@@ -14,12 +14,13 @@ use super::python::Python;
 use super::secret_commands;
 use super::signals::Signals;
 use super::{cause, is_denied, store};
-use crate::airflow_version::Version;
+use crate::airflow_version::Installed;
 use crate::cli::Job;
 use crate::environment::Environment;
 use crate::error::{Error, Unreadable};
 use crate::identity::Users;
 use crate::mounts;
+use crate::requirements::VirtualEnvironment;
 use crate::secret::{Secret, SecretKind};
 use crate::secrets::{Printed, Stored, facts};
 use crate::settings::{SETTINGS_FILE, SETTINGS_FILE_VARIABLE, Settings, SettingsFile};
@@ -31,15 +32,17 @@ const LARGEST_FILE: u64 = 1 << 20;
 /// What we were given and where we are. No `Debug`: there are secrets in it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct World {
-    /// The installed Airflow and the file that says its version.
-    pub airflow: Option<(Version, PathBuf)>,
+    /// The installed Airflow.
+    pub airflow: Option<Installed>,
     /// Whether there is a program `airflow` on `PATH`.
     pub airflow_on_path: bool,
     pub environment: Environment,
     /// Whether the first word of the command is a program on `PATH`.
     pub first_word_on_path: bool,
-    /// Whether `airflow` belongs to a virtual environment.
-    pub in_virtual_environment: bool,
+    /// Whether there is a program `uv` on `PATH`.
+    pub uv_on_path: bool,
+    /// The virtual environment that `airflow` belongs to.
+    pub virtual_environment: Option<VirtualEnvironment>,
     /// `/proc/self/mountinfo`.
     pub mountinfo: String,
     pub settings_file: Option<SettingsFile>,
@@ -54,8 +57,8 @@ pub(crate) struct Files {
     pub config_path: PathBuf,
     /// The folder that keeps the secrets.
     pub key_dir: PathBuf,
-    /// Whether there are requirements to install.
-    pub requirements: bool,
+    /// The file of requirements, if it is there; empty where we may not read it, which is for the installer to say.
+    pub requirements: Option<String>,
     /// The user's own template.
     pub template: Option<(PathBuf, String)>,
     stored: Vec<(SecretKind, Stored)>,
@@ -86,7 +89,8 @@ impl World {
             airflow: python.airflow(&environment),
             // One that is not executable is a program all the same: that is what its message is about.
             first_word_on_path: first_word.is_some_and(|word| find(&path, word, Path::is_file).is_some()),
-            in_virtual_environment: python.is_virtual(),
+            uv_on_path: on_path(&path, "uv").is_some(),
+            virtual_environment: python.virtual_environment(),
             mountinfo: fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
             settings_file: settings_file(&environment)?,
             users: users(&environment),
@@ -107,7 +111,10 @@ impl Files {
             config: text(&config_path, "configuration")?,
             config_path,
             printed: secret_commands::run(environment, signals)?,
-            requirements: settings.requirements.is_file(),
+            requirements: settings
+                .requirements
+                .is_file()
+                .then(|| fs::read_to_string(&settings.requirements).unwrap_or_default()),
             template: template.transpose()?,
             stored: SecretKind::ALL
                 .into_iter()
