@@ -39,6 +39,7 @@ mod running;
 mod sandbox;
 mod services;
 mod store_kills;
+mod store_mounts;
 mod store_places;
 mod supervise;
 mod user;

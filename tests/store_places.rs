@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::namespace::{is_root, isolated};
 use crate::outcome::Outcome;
@@ -59,6 +60,9 @@ fn what_is_no_key_is_told_and_left_alone() {
     ] {
         let sandbox = Sandbox::new(V3);
         sandbox.write("keys/fernet.key", &bytes);
+        // Nobody is just writing it.
+        let file = fs::File::options().write(true).open(sandbox.path("keys/fernet.key")).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).unwrap();
         let (path, size) = (sandbox.text("keys/fernet.key"), bytes.len());
         let owner = format!("{}:{}", nix::unistd::geteuid(), nix::unistd::getegid());
         let facts = format!("{size} bytes, owner {owner}, mode 0644, modified <time>");
