@@ -99,6 +99,11 @@ impl Plan {
             Handover::Plain => Vec::new(),
         };
         let identity = identity::decide(settings.run_as.as_deref(), command.class, &world.users, &home)?;
+        // What is handed over is closed, and where nothing is kept nobody else can look.
+        if kept == Persistence::Persistent && !matches!(identity, IdentityStep::Become(_)) {
+            let kinds = SecretKind::of(version);
+            warnings.extend(secrets::open_to_everybody(kinds, evidence.stored, &settings.key_dir));
+        }
         let gid = match &identity {
             IdentityStep::Become(account) => account.gid,
             _ => world.users.gid,

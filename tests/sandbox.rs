@@ -155,11 +155,14 @@ impl Sandbox {
         self.path(relative).to_str().unwrap().to_owned()
     }
 
-    /// Writes a file.
+    /// Writes a file; one of the key folder so that nobody else may read it.
     pub(crate) fn write(&self, relative: &str, text: impl AsRef<[u8]>) {
         let path = self.path(relative);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        fs::write(&path, text).unwrap();
+        if relative.starts_with("keys/") {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
     }
 
     /// The text of a file; empty when it is not there. What is not UTF-8 shows as `\u{fffd}`.

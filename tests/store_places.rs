@@ -65,7 +65,7 @@ fn what_is_no_key_is_told_and_left_alone() {
         file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).unwrap();
         let (path, size) = (sandbox.text("keys/fernet.key"), bytes.len());
         let owner = format!("{}:{}", nix::unistd::geteuid(), nix::unistd::getegid());
-        let facts = format!("{size} bytes, owner {owner}, mode 0644, modified <time>");
+        let facts = format!("{size} bytes, owner {owner}, mode 0600, modified <time>");
         let hint = "restore the file from a backup; a new key cannot read what the old one encrypted";
         let error = format!("cannot use the Fernet key of `{path}`: {problem} ({facts})");
         let outcome =
@@ -210,13 +210,25 @@ fn a_full_disk_leaves_nothing_behind_without_nameless_files_or_links() {
     });
 }
 
-/// A key that everybody may read is no secret; it is used all the same, since nothing would be won by not starting.
+/// A key that everybody may read is no secret. It is used all the same, since nothing would be won by not starting, and said.
 #[test]
-fn a_key_that_everybody_may_read_is_used_and_its_mode_is_left() {
+fn a_key_that_everybody_may_read_is_used_and_told_and_its_mode_is_left() {
     let sandbox = Sandbox::new(V2);
     sandbox.write("keys/fernet.key", new_key());
     sandbox.write("keys/web_secret.key", "web");
-    fs::set_permissions(sandbox.path("keys/fernet.key"), fs::Permissions::from_mode(0o666)).unwrap();
-    let before = volume(&sandbox.path("keys"));
-    sandbox.run(&["scheduler"]).succeeds().same(volume(&sandbox.path("keys")), before);
+    let path = sandbox.text("keys/fernet.key");
+    for mode in [0o644, 0o666] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let before = volume(&sandbox.path("keys"));
+        let warning = format!(
+            "warning: everybody can get at `{path}` (mode 0{mode:o}); `chmod o= {path}` keeps it to owner and group"
+        );
+        let outcome = sandbox.run(&["scheduler"]);
+        outcome.succeeds().says(&warning).same(volume(&sandbox.path("keys")), before);
+        outcome.same(outcome.stderr.matches("warning").count(), 1);
+    }
+    // The control, and what it says to do helps.
+    assert!(Command::new("chmod").args(["o=", &path]).status().unwrap().success());
+    let outcome = sandbox.run(&["scheduler"]);
+    outcome.succeeds().same(outcome.stderr.matches("warning").count(), 0);
 }

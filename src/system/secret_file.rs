@@ -63,8 +63,9 @@ fn stored(kind: SecretKind, path: &Path) -> Stored {
     match read(path) {
         Ok((bytes, metadata)) => {
             let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
-            let facts = facts(metadata.len(), metadata.uid(), metadata.gid(), metadata.mode(), &timestamp(modified));
-            Stored::Present { content: Secret::parse(kind, &Zeroizing::new(bytes)), facts }
+            let mode = metadata.mode();
+            let facts = facts(metadata.len(), metadata.uid(), metadata.gid(), mode, &timestamp(modified));
+            Stored::Present { content: Secret::parse(kind, &Zeroizing::new(bytes)), facts, mode }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Stored::Absent,
         Err(error) => Stored::Unreadable(unreadable(path, &error)),

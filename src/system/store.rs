@@ -36,7 +36,7 @@ pub(crate) fn settle(steps: &[SecretStep]) -> Result<Secrets, Error> {
     for step in steps {
         let (secret, made) = match &step.decision {
             Decision::Leave { secret: Some(secret), .. } => (secret.clone(), false),
-            Decision::Leave { secret: None, .. } | Decision::Without => {
+            Decision::Leave { secret: None, .. } | Decision::Without | Decision::WithoutPlace(_) => {
                 log::info(step);
                 continue;
             }
@@ -172,7 +172,9 @@ fn winner(kind: SecretKind, path: &Path) -> Result<Secret, Error> {
     let path = path.to_owned();
     match secret_file::observe(kind, &path) {
         Stored::Present { content: Ok(secret), .. } => Ok(secret),
-        Stored::Present { content: Err(problem), facts } => Err(Error::DamagedSecret { kind, path, problem, facts }),
+        Stored::Present { content: Err(problem), facts, .. } => {
+            Err(Error::DamagedSecret { kind, path, problem, facts })
+        }
         Stored::Unreadable(cause) => Err(Error::Unreadable { what: kind.to_string(), path, cause }),
         Stored::Absent => Err(Error::CannotWrite {
             what: format!("the {kind}"),
