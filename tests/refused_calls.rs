@@ -43,8 +43,8 @@ os.execvp(sys.argv[2], sys.argv[2:])
 "#;
 
 /// The words to stand in front of a command.
-pub(crate) fn refusing(calls: &str) -> [&str; 4] {
-    ["/usr/bin/python3", "-c", FILTER, calls]
+pub(crate) fn refusing(calls: &str) -> [&str; 5] {
+    ["/usr/bin/python3", "-IS", "-c", FILTER, calls]
 }
 
 /// Whether calls can be refused here: the control is that a hard link is, and without the filter is not.

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use sha2::{Digest, Sha256};
@@ -155,13 +156,15 @@ impl Sandbox {
         self.path(relative).to_str().unwrap().to_owned()
     }
 
-    /// Writes a file; one of the key folder so that nobody else may read it.
+    /// Writes a file; one of the key folder so that nobody else may read it, and that nobody seems to be just writing.
     pub(crate) fn write(&self, relative: &str, text: impl AsRef<[u8]>) {
         let path = self.path(relative);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
         if relative.starts_with("keys/") {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
         }
     }
 
@@ -279,6 +282,6 @@ pub(crate) fn key_mode() -> u32 {
 }
 
 /// The modification time of a file.
-pub(crate) fn modified(path: &Path) -> std::time::SystemTime {
+pub(crate) fn modified(path: &Path) -> SystemTime {
     fs::metadata(path).unwrap().modified().unwrap()
 }

@@ -13,7 +13,7 @@ use crate::refused_calls::{
     NAMELESS_WITHOUT_LINKS, NO_LINKS, NO_LINKS_NO_MODES, NO_NAMELESS_FILES, refusing, refusing_works,
 };
 use crate::running::Running;
-use crate::sandbox::{Sandbox, V3, fingerprint, text_fingerprint};
+use crate::sandbox::{Sandbox, V3, fingerprint, key_mode, text_fingerprint};
 
 const FILES: [(&str, &str, usize); 3] =
     [("fernet.key", "Fernet key", 45), ("jwt_secret.key", "JWT secret", 87), ("web_secret.key", "web secret", 87)];
@@ -30,22 +30,33 @@ pub(crate) fn strace_works() -> bool {
     present("strace", Command::new("strace").arg("-V").output().is_ok())
 }
 
+/// Where kills begin.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum From {
+    /// At the first system call.
+    Start,
+    /// At the first that would write to the key folder. What is before is the same on every file system.
+    FirstWrite,
+}
+
 /// The system calls of a first start up to that by which it becomes the command: each with how many of its name there were.
-fn calls(front: &[&str], new: &New<'_>) -> Vec<(String, usize)> {
+fn calls(front: &[&str], new: &New<'_>, from: From) -> Vec<(String, usize)> {
     let sandbox = new();
     let trace = sandbox.text("trace");
     sandbox.try_run_behind(&[front, &["strace", "-qq", "-o", &trace]].concat(), &["mycmd"]).succeeds();
     let trace = sandbox.read("trace");
     let mut seen = BTreeMap::new();
     // The first one starts the program, the next of its name starts the command.
-    let names = trace.lines().filter_map(|line| line.split_once('(')).map(|(name, _)| name.to_owned()).skip(1);
-    names
-        .take_while(|name| *name != "execve")
-        .map(|name| {
-            let count: &mut usize = seen.entry(name.clone()).or_default();
+    let lines = trace.lines().filter_map(|line| line.split_once('(')).skip(1);
+    lines
+        .take_while(|(name, _)| *name != "execve")
+        .map(|(name, arguments)| {
+            let count: &mut usize = seen.entry(name.to_owned()).or_default();
             *count += 1;
-            (name, *count)
+            (name.to_owned(), *count, arguments)
         })
+        .skip_while(|(.., arguments)| from == From::FirstWrite && !arguments.contains("O_TMPFILE"))
+        .map(|(name, count, _)| (name, count))
         .collect()
 }
 
@@ -88,6 +99,7 @@ fn kill_at(front: &[&str], new: &New<'_>, (name, number): &(String, usize)) -> (
     }
     for (file, text) in &before {
         killed.check(is_whole(file, text), &format!("killed before {name} {number}: `{file}` is not whole"));
+        killed.same(sandbox.mode(&format!("keys/{file}")), key_mode());
     }
     let next = sandbox.try_run_behind(&[front, &["env"]].concat(), &["mycmd"]);
     next.succeeds().same(sandbox.calls(), vec!["mycmd".to_owned()]);
@@ -101,8 +113,8 @@ fn kill_at(front: &[&str], new: &New<'_>, (name, number): &(String, usize)) -> (
 }
 
 /// Kills at every point, several at a time.
-pub(crate) fn kill_everywhere(what: &str, front: &[&str], new: &New<'_>) -> Left {
-    let points = Mutex::new(calls(front, new).into_iter());
+pub(crate) fn kill_everywhere(what: &str, front: &[&str], new: &New<'_>, from: From) -> Left {
+    let points = Mutex::new(calls(front, new, from).into_iter());
     let (counts, left, tried) = (Mutex::new(BTreeSet::new()), Mutex::new(Left::default()), Mutex::new(0));
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -140,7 +152,7 @@ pub(crate) fn is_hidden(left: &Left) {
 #[test]
 fn a_kill_leaves_a_whole_key_or_none() {
     if strace_works() {
-        let left = kill_everywhere("on a disk", &[], &sandbox);
+        let left = kill_everywhere("on a disk", &[], &sandbox, From::Start);
         assert!(left.others.is_empty() && left.empty.is_empty(), "{left:?}");
     }
 }
@@ -149,7 +161,7 @@ fn a_kill_leaves_a_whole_key_or_none() {
 #[test]
 fn a_kill_without_nameless_files_leaves_a_whole_key_or_none() {
     if strace_works() && refusing_works() {
-        let left = kill_everywhere("without nameless files", &refusing(NO_NAMELESS_FILES), &sandbox);
+        let left = kill_everywhere("without nameless files", &refusing(NO_NAMELESS_FILES), &sandbox, From::Start);
         is_hidden(&left);
         assert_eq!(left.empty, [""; 0]);
     }
@@ -158,7 +170,7 @@ fn a_kill_without_nameless_files_leaves_a_whole_key_or_none() {
 #[test]
 fn a_kill_without_hard_links_leaves_a_whole_key_or_none() {
     if strace_works() && refusing_works() {
-        let left = kill_everywhere("without hard links", &refusing(NO_LINKS), &sandbox);
+        let left = kill_everywhere("without hard links", &refusing(NO_LINKS), &sandbox, From::Start);
         is_hidden(&left);
         assert_eq!(left.empty, [""; 0]);
     }

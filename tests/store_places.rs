@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::namespace::{is_root, isolated};
 use crate::outcome::Outcome;
@@ -60,9 +59,6 @@ fn what_is_no_key_is_told_and_left_alone() {
     ] {
         let sandbox = Sandbox::new(V3);
         sandbox.write("keys/fernet.key", &bytes);
-        // Nobody is just writing it.
-        let file = fs::File::options().write(true).open(sandbox.path("keys/fernet.key")).unwrap();
-        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).unwrap();
         let (path, size) = (sandbox.text("keys/fernet.key"), bytes.len());
         let owner = format!("{}:{}", nix::unistd::geteuid(), nix::unistd::getegid());
         let facts = format!("{size} bytes, owner {owner}, mode 0600, modified <time>");
@@ -145,8 +141,11 @@ fn a_folder_of_somebody_else_is_told_with_what_would_help() {
     refused(&sandbox, 77, &format!("airflow-entrypoint: error: {error}\nairflow-entrypoint: hint: {}", hint(&dir)));
     // The control: with a key that may be read nothing need be written.
     let sandbox = sandbox.with_path("ENTRYPOINT_KEY_DIR", "keys");
-    sandbox.write("keys/fernet.key", new_key());
-    sandbox.write("keys/web_secret.key", "web");
+    for (name, text) in [("keys/fernet.key", new_key()), ("keys/web_secret.key", "web".to_owned())] {
+        sandbox.write(name, text);
+        fs::set_permissions(sandbox.path(name), fs::Permissions::from_mode(0o640)).unwrap();
+        chown(sandbox.path(name), Some(0), Some(STRANGER)).unwrap();
+    }
     let before = volume(&sandbox.path("keys"));
     let outcome = sandbox.run(&["scheduler"]);
     outcome.succeeds().check(outcome.stderr.contains(said), "who it is").same(volume(&sandbox.path("keys")), before);

@@ -19,7 +19,7 @@ use crate::source::timestamp;
 
 /// How long the content of a file may take to follow its name, where a secret must be written in place. Another host may see it a
 /// second later than we do (attribute caches of FUSE and NFS).
-const WRITER_PATIENCE: Duration = Duration::from_secs(3);
+const WRITER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How old the file of somebody who is just writing it may look: the clocks of a file server and its clients differ.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(30);
