@@ -175,15 +175,6 @@ fn k14_the_secrets_reach_the_command_all_the_same() {
     assert!(seen["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].contains("p%40ss"), "{seen:?}");
 }
 
-/// The control of the search in every test: a secret that is shown is found.
-#[test]
-#[should_panic(expected = "it shows a secret of the key folder")]
-fn k14_the_search_finds_a_planted_secret() {
-    let sandbox = Sandbox::new(V3);
-    sandbox.run(&["scheduler"]).succeeds();
-    sandbox.run(&["--", "sh", "-c", &format!("cat {} >&2", sandbox.text("keys/jwt_secret.key"))]);
-}
-
 #[test]
 fn commands_that_only_use_secrets_make_none() {
     for version in LINES {

@@ -25,6 +25,7 @@ mod key_sources;
 mod key_terminal;
 mod key_verb;
 mod keys;
+mod leaks;
 mod messages;
 mod named_files;
 mod namespace;

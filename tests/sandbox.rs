@@ -29,12 +29,22 @@ pub(crate) const PID_1: [&str; 4] = ["unshare", "-pf", "--mount-proc", "--kill-c
 /// A user that owns nothing.
 pub(crate) const NOBODY: u32 = 65_534;
 
-/// What every program does first: it appends its words to the log in one write, notes its environment, and then does as it was
-/// told (`behave`).
+/// What every program does first: it notes the arguments of all processes (where there are very many, of its parents) and its
+/// environment, appends its words to the log in one write, and then does as it was told (`behave`).
 const STUB: &str = r#"#!/bin/sh
 name=${0##*/}
 case $1 in */*) key=$name ;; *) key=$name${1:+-$1} ;; esac
 record=$(printf '%s\037' "$name" "$@")
+arguments() {
+    if [ $# -gt 150 ]; then
+        set -- && pid=$$
+        while [ "$pid" -gt 0 ] && read -r _ _ _ parent _ < "/proc/$pid/stat"; do
+            set -- "$@" "/proc/$pid/cmdline" && pid=$parent
+        done
+    fi
+    cat "$@" >> HERE/cmdlines
+}
+arguments /proc/[0-9]*/cmdline 2>/dev/null
 env -0 > "HERE/seen/.$key.$$" && mv "HERE/seen/.$key.$$" "HERE/seen/$key"
 printf '%s\036' "$record" >> HERE/calls
 if [ -e "HERE/behaviour/$key" ]; then . "HERE/behaviour/$key"; fi
@@ -63,6 +73,9 @@ impl Sandbox {
         }
         fs::set_permissions(sandbox.path("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
         sandbox.write("calls", "");
+        sandbox.write("cmdlines", "");
+        // Whoever the programs run as.
+        fs::set_permissions(sandbox.path("cmdlines"), fs::Permissions::from_mode(0o666)).unwrap();
         sandbox.write("entrypoint.toml", "");
         for program in ["airflow", "pip", "mycmd"] {
             sandbox.program(program, &STUB.replace("HERE", &sandbox.root.path().display().to_string()));
@@ -204,12 +217,12 @@ impl Sandbox {
 
     /// Starts a command that was altered.
     pub(crate) fn start_command(&self, command: Command) -> Running {
-        Running::start(command, &self.path("keys"))
+        Running::start(command, self.root.path())
     }
 
     /// Starts a command with this as its standard input.
     pub(crate) fn start_with_input(&self, command: Command, input: Stdio) -> Running {
-        Running::start_with_input(command, input, &self.path("keys"))
+        Running::start_with_input(command, input, self.root.path())
     }
 
     /// Runs it to its end.

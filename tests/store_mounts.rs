@@ -13,7 +13,7 @@ use crate::namespace::{isolated, present};
 use crate::refused_calls::{NO_SYMBOLIC_LINKS, refusing, refusing_works};
 use crate::sandbox::{NOBODY, Sandbox, fingerprint};
 use crate::store_kills::{
-    From, Left, all_agree, is_hidden, kill_everywhere, sandbox, state, strace_works, two_hundred,
+    From, Left, all_agree, is_hidden, kill_everywhere, sandbox, start_at_once, state, strace_works,
 };
 
 const SFTP: &str = "/usr/lib/openssh/sftp-server";
@@ -49,14 +49,15 @@ impl Server {
         self.hosts[host].0.to_str().unwrap()
     }
 
-    /// A world whose key folder is this one of the first host. The test sees what the server has, not what a host may have in its
-    /// cache.
+    /// A world whose key folder is this one of the first host. Of several hosts none sees at once what another has done: the test
+    /// looks at what the server has.
     fn sandbox(&self, keys: &str) -> Sandbox {
-        let (sandbox, served) = (sandbox(), self.served.join(keys));
-        fs::create_dir_all(&served).unwrap();
+        let (sandbox, mounted) = (sandbox(), Path::new(self.at(0)).join(keys));
+        fs::create_dir_all(&mounted).unwrap();
         fs::remove_dir(sandbox.path("keys")).unwrap();
-        symlink(served, sandbox.path("keys")).unwrap();
-        sandbox.with("ENTRYPOINT_KEY_DIR", Path::new(self.at(0)).join(keys))
+        let seen = if self.hosts.len() == 1 { mounted.clone() } else { self.served.join(keys) };
+        symlink(seen, sandbox.path("keys")).unwrap();
+        sandbox.with("ENTRYPOINT_KEY_DIR", mounted)
     }
 }
 
@@ -121,24 +122,25 @@ fn k02_two_hundred_first_starts_on_two_hosts_without_links_use_one_key() {
 fn two_hundred_on_hosts(hosts: usize, front: &[&str]) {
     let Some(server) = Server::new(hosts) else { return };
     let folders: Vec<_> = (0..hosts).map(|host| server.at(host)).collect();
-    let (sandbox, outcomes) = two_hundred(server.sandbox(""), front, &folders);
+    let (sandbox, outcomes) = start_at_once(200, server.sandbox(""), front, &folders);
     all_agree(&sandbox, &outcomes, &folders);
     // One file of each, and the links to them where there are links.
     assert_eq!(sandbox.names("keys").len(), if front.is_empty() { 6 } else { 3 });
 }
 
 /// Worlds whose key folders are on one mount.
-fn kill_on_a_mount(what: &str, front: &[&str], from: From, judge: impl FnOnce(Left)) {
+fn kill_on_a_mount(what: &str, front: &[&str], judge: impl FnOnce(Left)) {
     let Some(server) = Server::new(1) else { return };
     let count = AtomicUsize::new(0);
-    judge(kill_everywhere(what, front, &|| server.sandbox(&count.fetch_add(1, Ordering::Relaxed).to_string()), from));
+    let new = || server.sandbox(&count.fetch_add(1, Ordering::Relaxed).to_string());
+    judge(kill_everywhere(what, front, &new, From::FirstWrite));
 }
 
 #[test]
 fn a_kill_on_a_mount_without_hard_links_leaves_a_whole_key_or_none() {
     isolated("store_mounts::a_kill_on_a_mount_without_hard_links_leaves_a_whole_key_or_none", "", || {
         if strace_works() {
-            kill_on_a_mount("on a mount without hard links", &[], From::Start, |left| {
+            kill_on_a_mount("on a mount without hard links", &[], |left| {
                 is_hidden(&left);
                 assert_eq!(left.empty, [""; 0]);
             });
@@ -153,7 +155,7 @@ fn a_kill_on_a_mount_without_links_leaves_a_whole_key_or_none_or_an_empty_file_t
     let test = "a_kill_on_a_mount_without_links_leaves_a_whole_key_or_none_or_an_empty_file_that_is_told";
     isolated(&format!("store_mounts::{test}"), "", || {
         if strace_works() && refusing_works() {
-            kill_on_a_mount("on a mount without links", &refusing(NO_SYMBOLIC_LINKS), From::FirstWrite, |left| {
+            kill_on_a_mount("on a mount without links", &refusing(NO_SYMBOLIC_LINKS), |left| {
                 is_hidden(&left);
                 // Before the mode is set and before the line is written.
                 assert!((1..=6).contains(&left.empty.len()), "{:?}", left.empty);

@@ -8,7 +8,6 @@ use std::process::Command;
 use crate::namespace::{is_root, isolated};
 use crate::outcome::Outcome;
 use crate::refused_calls::{NO_LINKS, NO_NAMELESS_FILES, refusing, refusing_works};
-use crate::running::Running;
 use crate::sandbox::{Sandbox, V2, V3, fingerprint, new_key};
 
 const FERNET: &str = "AIRFLOW__CORE__FERNET_KEY";
@@ -96,8 +95,7 @@ fn stands_in_its_place(sandbox: &Sandbox) {
     let error = format!("airflow-entrypoint: error: <any>Fernet key<any>`{path}`<any>\n<lines>");
     let before = volume(&sandbox.path("keys"));
     for arguments in [&["scheduler"][..], &["key", "generate"]] {
-        // Looks into no key folder afterwards: a pipe there would keep it, too.
-        let outcome = Running::start(sandbox.command(arguments), &sandbox.path("tmp")).finish();
+        let outcome = sandbox.run(arguments);
         outcome.fails(78, &error).same(volume(&sandbox.path("keys")), before.clone());
         outcome.same(sandbox.calls(), vec![]).same(sandbox.names("home"), vec![]);
     }

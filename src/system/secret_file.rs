@@ -18,8 +18,8 @@ use crate::secrets::{Stored, facts};
 use crate::source::timestamp;
 
 /// How long the content of a file may take to follow its name, where a secret must be written in place. Another host may see it a
-/// second later than we do (attribute caches of FUSE and NFS).
-const WRITER_PATIENCE: Duration = Duration::from_secs(2);
+/// second later than we do (attribute caches of FUSE and NFS), and both may be busy.
+const WRITER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How old the file of somebody who is just writing it may look: the clocks of a file server and its clients differ.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(30);
@@ -49,13 +49,15 @@ pub(super) fn behind_link(path: &Path) -> PathBuf {
 }
 
 fn stored(kind: SecretKind, path: &Path) -> Stored {
+    // Asked first: a link that somebody makes between two questions leads to something.
+    let is_link = path.is_symlink();
     // A pipe would be waited for, and a link that leads nowhere would look like nothing.
     match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => {
             let found = if metadata.is_dir() { "is a directory" } else { "expected a file, found something else" };
             return Stored::Unreadable(Unreadable::Unusable(found.to_owned()));
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_link => {
             return Stored::Unreadable(Unreadable::Unusable("expected a file, found a link to nothing".to_owned()));
         }
         _ => {}
