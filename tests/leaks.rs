@@ -77,7 +77,7 @@ impl Search {
         secrets
     }
 
-    /// What the programs have seen of the arguments of all processes, since the last look.
+    /// What the programs have seen of the arguments of those that started them, since the last look.
     fn command_lines(&self) -> Vec<u8> {
         static SEEN: Mutex<Option<HashMap<PathBuf, u64>>> = Mutex::new(None);
         let path = self.root.join("cmdlines");

@@ -29,22 +29,21 @@ pub(crate) const PID_1: [&str; 4] = ["unshare", "-pf", "--mount-proc", "--kill-c
 /// A user that owns nothing.
 pub(crate) const NOBODY: u32 = 65_534;
 
-/// What every program does first: it notes the arguments of all processes (where there are very many, of its parents) and its
-/// environment, appends its words to the log in one write, and then does as it was told (`behave`).
+/// What every program does first: it notes the arguments of itself and of all that it was started by, and its environment, appends
+/// its words to the log in one write, and then does as it was told (`behave`). Not those of all processes: to read the arguments of
+/// one that is stuck takes as long as that is stuck.
 const STUB: &str = r#"#!/bin/sh
 name=${0##*/}
 case $1 in */*) key=$name ;; *) key=$name${1:+-$1} ;; esac
 record=$(printf '%s\037' "$name" "$@")
-arguments() {
-    if [ $# -gt 150 ]; then
-        set -- && pid=$$
-        while [ "$pid" -gt 0 ] && read -r _ _ _ parent _ < "/proc/$pid/stat"; do
-            set -- "$@" "/proc/$pid/cmdline" && pid=$parent
-        done
-    fi
+note_arguments() {
+    set -- && pid=$$
+    while [ "$pid" -gt 0 ] && read -r _ _ _ parent _ < "/proc/$pid/stat"; do
+        set -- "$@" "/proc/$pid/cmdline" && pid=$parent
+    done
     cat "$@" >> HERE/cmdlines
 }
-arguments /proc/[0-9]*/cmdline 2>/dev/null
+note_arguments 2>/dev/null
 env -0 > "HERE/seen/.$key.$$" && mv "HERE/seen/.$key.$$" "HERE/seen/$key"
 printf '%s\036' "$record" >> HERE/calls
 if [ -e "HERE/behaviour/$key" ]; then . "HERE/behaviour/$key"; fi
