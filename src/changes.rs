@@ -54,7 +54,7 @@ pub(crate) fn make(
     changes.extend(connections.changes.iter().cloned());
     for step in secrets {
         let source = match &step.decision {
-            Decision::Leave { .. } | Decision::Without => continue,
+            Decision::Leave { .. } | Decision::Without | Decision::WithoutPlace(_) => continue,
             Decision::Use { source, .. } => source.clone(),
             Decision::Generate(path) => Source::File(path.clone()),
             Decision::Derive => Source::Derived("the Fernet key".to_owned()),

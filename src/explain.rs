@@ -50,6 +50,7 @@ impl Display for SecretStep {
             Decision::Leave { source, secret: None } => write!(f, "left to Airflow by {source}"),
             Decision::Use { secret, source } => write!(f, "from {source}, fingerprint {secret}"),
             Decision::Without => write!(f, "none, and this command makes none"),
+            Decision::WithoutPlace(why) => write!(f, "none, and none is made: {why}"),
         }
     }
 }

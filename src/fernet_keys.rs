@@ -24,6 +24,13 @@ struct FernetKey([u8; KEY_BYTES]);
 /// Why a text is not a list of Fernet keys. Never holds the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeyProblem {
+    /// An element of a list is none.
+    #[error("{problem} at position {position}")]
+    At {
+        problem: Box<Self>,
+        /// Counted from 1.
+        position: usize,
+    },
     /// An element between two commas, or the whole, has nothing in it.
     #[error("expected keys joined by single commas, found an empty element at position {position}")]
     EmptyElement {
@@ -61,7 +68,10 @@ impl FernetKeys {
                 if several && element.iter().all(u8::is_ascii_whitespace) {
                     return Err(KeyProblem::EmptyElement { position: index + 1 });
                 }
-                FernetKey::parse(element)
+                FernetKey::parse(element).map_err(|problem| match several {
+                    true => KeyProblem::At { problem: Box::new(problem), position: index + 1 },
+                    false => problem,
+                })
             })
             .collect::<Result<_, _>>()
             .map(Self)
@@ -243,6 +253,10 @@ mod tests {
             (
                 "abcde",
                 "expected 32 bytes in url-safe base64 (44 characters), found 5 characters that end in the middle of a byte",
+            ),
+            (
+                &format!("{FIRST},deadbeef"),
+                "expected 32 bytes in url-safe base64 (44 characters), found 6 bytes at position 2",
             ),
         ] {
             assert_eq!(canonical(text).map_err(|problem| problem.to_string()), Err(problem.to_owned()));

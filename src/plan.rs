@@ -122,6 +122,11 @@ impl Plan {
         let user_home = world.environment.os("AIRFLOW_USER_HOME_DIR").map_or(home.as_path(), Path::new);
         let (run_as, uid) = (settings.run_as.as_deref(), settings.official.airflow_uid);
         let identity = identity::decide(run_as, uid, command.class, &world.users, user_home)?;
+        // What is handed over is closed, and where nothing is kept nobody else can look.
+        if kept == Persistence::Persistent && !matches!(identity, IdentityStep::Become(_)) {
+            let kinds = SecretKind::of(version);
+            warnings.extend(secrets::open_to_everybody(kinds, evidence.stored, &files.key_dir));
+        }
         let gid = match &identity {
             IdentityStep::Become(account) => account.gid,
             _ => world.users.gid,

@@ -23,6 +23,8 @@ pub(crate) enum Stored {
         content: Result<Secret, String>,
         /// Size, owner, mode and time, for the message about a damaged file.
         facts: String,
+        /// Its permission bits.
+        mode: u32,
     },
     /// A file that we may not read: the cause, with owner, mode and who we are.
     Unreadable(Unreadable),
@@ -57,6 +59,8 @@ pub(crate) enum Decision {
     Use { secret: Secret, source: Source },
     /// There is none, and this command makes none.
     Without,
+    /// There is none, and one would not be kept; why. Airflow does without.
+    WithoutPlace(String),
 }
 
 impl Decision {
@@ -65,7 +69,7 @@ impl Decision {
         match self {
             Self::Leave { secret, .. } => secret.as_ref(),
             Self::Use { secret, .. } => Some(secret),
-            Self::Derive | Self::Generate(_) | Self::Without => None,
+            Self::Derive | Self::Generate(_) | Self::Without | Self::WithoutPlace(_) => None,
         }
     }
 }
@@ -135,7 +139,7 @@ fn choose(
     }
     match stored {
         Stored::Present { content: Ok(secret), .. } => return Ok(Decision::Use { secret, source: Source::File(path) }),
-        Stored::Present { content: Err(problem), facts } => {
+        Stored::Present { content: Err(problem), facts, .. } => {
             return Err(Error::DamagedSecret { kind, path, problem, facts });
         }
         Stored::Unreadable(cause) => return Err(Error::Unreadable { what: kind.to_string(), path, cause }),
@@ -152,7 +156,7 @@ fn choose(
         _ if derivable => Ok(Decision::Derive),
         Creation::UseOnly => Ok(Decision::Without),
         // Airflow makes up a web secret per process; that works until a second process has to agree.
-        Creation::Refused(_) if kind == SecretKind::Web => Ok(Decision::Without),
+        Creation::Refused(why) if kind == SecretKind::Web => Ok(Decision::WithoutPlace(why.clone())),
         Creation::Refused(why) => {
             Err(Error::NoPlaceForSecret { kind, dir: evidence.key_dir.to_owned(), why: why.clone() })
         }
@@ -257,6 +261,25 @@ fn beside_stored(secret: Secret, source: &Source, stored: Stored, path: &Path, w
         }
         _ => secret,
     }
+}
+
+/// A word on the key files that others than owner and group may read or write. Those of `/run/secrets` have the mode that their mount
+/// gives them, and nobody but this container sees them.
+pub(crate) fn open_to_everybody(
+    kinds: impl Iterator<Item = SecretKind>,
+    stored: &dyn Fn(SecretKind) -> Stored,
+    key_dir: &Path,
+) -> Option<String> {
+    let open = kinds.filter_map(|kind| match stored(kind) {
+        Stored::Present { mode, .. } if mode & 0o006 != 0 => Some((key_dir.join(kind.file_name()), mode)),
+        _ => None,
+    });
+    let open: Vec<_> = open.filter(|(path, _)| !path.starts_with("/run/secrets")).collect();
+    let named: Vec<_> =
+        open.iter().map(|(path, bits)| format!("`{}` (mode {})", path.display(), mode(*bits))).collect();
+    let paths: Vec<_> = open.iter().map(|(path, _)| path.display().to_string()).collect();
+    let (named, paths) = (named.join(", "), paths.join(" "));
+    (!open.is_empty()).then(|| format!("everybody can get at {named}; `chmod o= {paths}` keeps it to owner and group"))
 }
 
 /// What is known of a key file, for a message about it.

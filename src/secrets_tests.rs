@@ -34,7 +34,7 @@ fn secret(kind: SecretKind, text: &str) -> Secret {
 }
 
 fn kept(kind: SecretKind, text: &str) -> Stored {
-    Stored::Present { content: Secret::parse(kind, text.as_bytes()), facts: "facts".to_owned() }
+    Stored::Present { content: Secret::parse(kind, text.as_bytes()), facts: "facts".to_owned(), mode: 0o600 }
 }
 
 fn variable(name: &str) -> Source {
@@ -224,7 +224,7 @@ fn d05_h04_without_a_place_none_is_made() {
         (SecretKind::Jwt, Creation::Allowed, generated(), file("jwt_secret.key")),
         (SecretKind::Web, Creation::Allowed, generated(), file("web_secret.key")),
         (SecretKind::Web, refused(), fernet(), Ok(Decision::Derive)),
-        (SecretKind::Web, refused(), Some(Decision::Without), Ok(Decision::Without)),
+        (SecretKind::Web, refused(), Some(Decision::Without), Ok(Decision::WithoutPlace("why".to_owned()))),
     ] {
         let what = format!("{kind} with {creation:?} and {fernet:?}");
         assert_eq!(Case { kind, creation, fernet, ..case() }.quietly(), expected, "{what}");
@@ -252,4 +252,22 @@ fn k18_a_published_default_is_no_secret() {
 fn facts_are_what_ls_would_say() {
     let shown = facts(45, 50_000, 0, 0o100_640, "2026-01-31T08:30:00Z");
     assert_eq!(shown, "45 bytes, owner 50000:0, mode 0640, modified 2026-01-31T08:30:00Z");
+}
+
+#[test]
+fn key_files_that_everybody_can_get_at_are_told_in_one_line() {
+    let told = |modes: [u32; 3], dir: &str| {
+        let stored = |kind| match modes[SecretKind::ALL.iter().position(|&known| known == kind).unwrap()] {
+            0 => Stored::Absent,
+            mode => Stored::Present { content: Err("damaged".to_owned()), facts: String::new(), mode },
+        };
+        open_to_everybody(SecretKind::ALL.into_iter(), &stored, Path::new(dir))
+    };
+    let one = "everybody can get at `/k/fernet.key` (mode 0644); `chmod o= /k/fernet.key` keeps it to owner and group";
+    let two = "everybody can get at `/k/web_secret.key` (mode 0604), `/k/jwt_secret.key` (mode 0602); \
+               `chmod o= /k/web_secret.key /k/jwt_secret.key` keeps it to owner and group";
+    assert_eq!(told([0o100_644, 0o600, 0], "/k").as_deref(), Some(one));
+    assert_eq!(told([0o640, 0o604, 0o602], "/k").as_deref(), Some(two));
+    assert_eq!(told([0o660, 0o600, 0], "/k"), None);
+    assert_eq!(told([0o644; 3], "/run/secrets"), None);
 }

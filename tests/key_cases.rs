@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::namespace::is_root;
-use crate::sandbox::{Sandbox, V2, V3, fingerprint, new_key};
+use crate::sandbox::{LINES, Sandbox, V2, V3, fingerprint, new_key};
 
 const FERNET: &str = "AIRFLOW__CORE__FERNET_KEY";
 
@@ -19,6 +19,59 @@ fn k05_an_empty_variable_is_unset() {
         ));
         let key = sandbox.read("keys/fernet.key");
         assert_eq!(sandbox.variable("airflow-scheduler", FERNET).as_deref(), Some(key.trim_end()));
+    }
+}
+
+/// A list is a key with its predecessors: as many elements as there are, in their order, each looked at.
+#[test]
+fn k10_a_list_of_keys_is_handed_on_in_its_order() {
+    let keys = [new_key(), new_key(), new_key()];
+    let [new, old, oldest] = &keys;
+    let (list, prints) = (keys.join(","), keys.each_ref().map(|key| fingerprint(key)).join(","));
+    for version in LINES {
+        for (name, text) in [(FERNET, format!(" {new} ,\t{old}, {oldest} ")), ("FERNET_KEY", list.clone())] {
+            let sandbox = Sandbox::new(version).with(name, text);
+            sandbox
+                .run(&["scheduler"])
+                .succeeds()
+                .says(&format!("info: Fernet key: from `{name}`, fingerprint {prints}"));
+            assert_eq!(sandbox.variable("airflow-scheduler", FERNET), Some(list.clone()));
+        }
+        // In the file, which is left as it is.
+        let sandbox = Sandbox::new(version);
+        sandbox.write("keys/fernet.key", format!("{new} , {old},{oldest}\n"));
+        let line = format!("info: Fernet key: from `{}`, fingerprint {prints}", sandbox.text("keys/fernet.key"));
+        sandbox.run(&["scheduler"]).succeeds().says(&line);
+        assert_eq!(sandbox.variable("airflow-scheduler", FERNET), Some(list.clone()));
+        assert_eq!(sandbox.read("keys/fernet.key"), format!("{new} , {old},{oldest}\n"));
+        // The new one set before the old one on the volume: nothing that the old one encrypted is lost, nor is the order.
+        let sandbox = Sandbox::new(version).with("FERNET_KEY", format!("{new},{old}"));
+        sandbox.write("keys/fernet.key", format!("{old}\n"));
+        let outcome = sandbox.run(&["scheduler"]);
+        outcome.succeeds().check(!outcome.stderr.contains("warning"), "it warns of a key that is in the list");
+        assert_eq!(sandbox.variable("airflow-scheduler", FERNET), Some(format!("{new},{old}")));
+    }
+}
+
+#[test]
+fn k10_each_key_of_a_list_is_looked_at() {
+    let (new, old) = (new_key(), new_key());
+    let (short, empty) = (
+        "expected 32 bytes in url-safe base64 (44 characters), found 6 bytes at position",
+        "expected keys joined by single commas, found an empty element at position",
+    );
+    for (list, problem) in [
+        (format!("{new},deadbeef"), format!("{short} 2")),
+        (format!("deadbeef,{old}"), format!("{short} 1")),
+        (format!("{new},,{old}"), format!("{empty} 2")),
+        (format!("{new},{old},"), format!("{empty} 3")),
+        (format!("{new} {old}"), "found two keys without a comma between them".to_owned()),
+    ] {
+        let sandbox = Sandbox::new(V2).with("FERNET_KEY", list.as_str());
+        let error = format!("cannot use the Fernet key of `FERNET_KEY`: {problem}");
+        let outcome = sandbox.run(&["scheduler"]);
+        outcome.fails(78, &format!("airflow-entrypoint: error: {error}\nairflow-entrypoint: hint: <any>\n"));
+        outcome.same(sandbox.names("keys"), vec![]).same(sandbox.calls(), vec![]);
     }
 }
 

@@ -153,3 +153,21 @@ fn a_full_disk_leaves_nothing_behind() {
         Command::new("umount").arg(&dir).status().unwrap();
     });
 }
+
+/// A Fernet key that Airflow fetches itself is none to derive a web secret from, and where one would not be kept none is made.
+#[test]
+fn without_a_place_the_web_secret_is_left_out_and_why_is_said() {
+    isolated("key_places::without_a_place_the_web_secret_is_left_out_and_why_is_said", "", || {
+        let sandbox = without_volume(V2, IN_MEMORY).with("AIRFLOW__CORE__FERNET_KEY_SECRET", "fernet");
+        let line = "web secret: none, and none is made: `/dev/shm` is in memory, which ends with the container";
+        let outcome = sandbox.run(&["scheduler"]);
+        outcome.succeeds().says(&format!("info: {line}"));
+        outcome.same(sandbox.variable("airflow-scheduler", "AIRFLOW__WEBSERVER__SECRET_KEY"), None);
+        let shown = sandbox.run(&["explain", "scheduler"]);
+        shown.succeeds().check(shown.stdout.contains(&format!("\n   {line}\n")), "the plan says something else");
+        // The controls: a command that makes none anyway, and a place.
+        sandbox.run(&["mycmd"]).succeeds().says("info: web secret: none, and this command makes none");
+        let sandbox = sandbox.with("ENTRYPOINT_EPHEMERAL_KEY", "true");
+        sandbox.run(&["scheduler"]).succeeds().says("info: web secret: made, and kept in <any>");
+    });
+}

@@ -117,7 +117,7 @@ fn a_damaged_file_stops_the_start_and_stays_as_it_is() {
         outcome.fails(
             78,
             &format!(
-                "airflow-entrypoint: error: cannot use the {name} of `{}`: {problem} ({} bytes, owner {owner}, mode 0644, modified <time>)\n\
+                "airflow-entrypoint: error: cannot use the {name} of `{}`: {problem} ({} bytes, owner {owner}, mode 0600, modified <time>)\n\
                  airflow-entrypoint: hint: {hint}\n",
                 sandbox.text(&format!("keys/{file}")),
                 text.len()

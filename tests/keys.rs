@@ -1,10 +1,9 @@
 //! The secrets are made once, kept, and the same for everybody; no start changes what an earlier one wrote; nothing shows them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::process::Command;
 
-use crate::namespace::{is_root, present};
+use crate::namespace::is_root;
 use crate::outcome::Outcome;
 use crate::sandbox::{LINES, NOBODY, Sandbox, V2, V3, fingerprint, key_mode, modified, new_key, text_fingerprint};
 
@@ -122,42 +121,6 @@ fn k02_fifty_starters_in_the_same_moment_use_one_key() {
     assert_eq!(sandbox.names("keys"), ["fernet.key", "jwt_secret.key", "web_secret.key"]);
 }
 
-/// Killed at its first system call, at its second, and so on until it becomes the command: each time the folder is as it was, or
-/// has one whole file more, and the next start makes the rest.
-#[test]
-fn a_kill_at_any_moment_leaves_a_whole_file_or_none() {
-    if !present("strace", Command::new("strace").arg("-V").output().is_ok()) {
-        return;
-    }
-    let sandbox = || Sandbox::new(V3).with("ENTRYPOINT_PREPARE", "always");
-    let (first, mut seen, mut states) = (sandbox(), BTreeMap::new(), BTreeSet::new());
-    let trace = first.text("trace");
-    first.try_run_behind(&["strace", "-qq", "-o", &trace], &["mycmd"]).succeeds();
-    let trace = first.read("trace");
-    // The first one starts the program and the second one starts the command.
-    let calls = trace.lines().filter_map(|line| line.split_once('(')).map(|(name, _)| name).skip(1);
-    for name in calls.take_while(|name| *name != "execve") {
-        let number = seen.entry(name).and_modify(|number| *number += 1).or_insert(1);
-        let inject = format!("inject={name}:signal=KILL:when={number}");
-        let sandbox = sandbox();
-        let outcome = sandbox.try_run_behind(&["strace", "-qq", "-o", "/dev/null", "-e", &inject], &["mycmd"]);
-        outcome.check(outcome.code() == 137, "it was not killed");
-        let names = sandbox.names("keys");
-        for name in &names {
-            let whole = sandbox.read(&format!("keys/{name}")).len() == if name == "fernet.key" { 45 } else { 87 };
-            let mode = sandbox.mode(&format!("keys/{name}"));
-            outcome.check(whole && mode == key_mode(), &format!("`{name}` is not whole"));
-        }
-        outcome.check(names.iter().all(|name| name.ends_with(".key")), "something else is left behind");
-        states.insert(names.len());
-        let fernet = sandbox.read("keys/fernet.key");
-        sandbox.run(&["mycmd"]).succeeds();
-        outcome.same(sandbox.names("keys").len(), 3);
-        outcome.check(sandbox.read("keys/fernet.key").starts_with(&fernet), "the key was replaced");
-    }
-    assert_eq!(states, BTreeSet::from([0, 1, 2, 3]), "after {seen:?}");
-}
-
 /// All that a start says or that anybody could see of it, but for the environment and the files that are made for Airflow.
 fn visible(sandbox: &Sandbox, outcome: &Outcome) -> String {
     [&outcome.stdout, &outcome.stderr, &sandbox.read("calls"), &outcome.command].map(String::as_str).concat()
@@ -210,15 +173,6 @@ fn k14_the_secrets_reach_the_command_all_the_same() {
     let seen = sandbox.seen("mycmd");
     assert_eq!(seen["AIRFLOW__CORE__FERNET_KEY"], key);
     assert!(seen["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].contains("p%40ss"), "{seen:?}");
-}
-
-/// The control of the search in every test: a secret that is shown is found.
-#[test]
-#[should_panic(expected = "it shows a secret of the key folder")]
-fn k14_the_search_finds_a_planted_secret() {
-    let sandbox = Sandbox::new(V3);
-    sandbox.run(&["scheduler"]).succeeds();
-    sandbox.run(&["--", "sh", "-c", &format!("cat {} >&2", sandbox.text("keys/jwt_secret.key"))]);
 }
 
 #[test]

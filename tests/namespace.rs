@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::referee::missing;
-use crate::running::Running;
+use crate::running::{DEADLINE, Running};
 
 /// Set for a test that runs inside.
 const INSIDE: &str = "AIRFLOW_ENTRYPOINT_TEST_INSIDE";
@@ -64,6 +64,6 @@ pub(crate) fn isolated(test: &str, hosts: &str, body: impl FnOnce()) {
     let mut command = Command::new("unshare");
     command.args(["-mnpf", "--mount-proc", "--kill-child", "sh", "-c", setup, "sh"]).arg(etc.path());
     command.arg(std::env::current_exe().unwrap()).args([test, "--exact", "--nocapture"]).env(INSIDE, "1");
-    let outcome = Running::start(command, Path::new("/nonexistent")).finish();
+    let outcome = Running::start(command, Path::new("/nonexistent")).finish_within(5 * DEADLINE);
     outcome.succeeds().check(outcome.stdout.contains("1 passed"), "the test did not run inside");
 }

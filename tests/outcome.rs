@@ -99,10 +99,11 @@ pub(crate) fn is_like(text: &str, pattern: &str) -> bool {
 pub(crate) fn listing(folder: &Path) -> String {
     let Ok(entries) = fs::read_dir(folder) else { return "(no such folder)\n".to_owned() };
     let mut lines: Vec<_> = entries
-        .map(|entry| {
-            let (name, metadata) = (entry.as_ref().unwrap().file_name(), entry.unwrap().metadata().unwrap());
+        .filter_map(|entry| {
+            // What another start has removed meanwhile is not there.
+            let (name, metadata) = (entry.as_ref().unwrap().file_name(), entry.unwrap().metadata().ok()?);
             let (mode, uid, gid) = (metadata.permissions().mode(), metadata.uid(), metadata.gid());
-            format!("{} {mode:o} {uid}:{gid} {}\n", name.to_string_lossy(), metadata.len())
+            Some(format!("{} {mode:o} {uid}:{gid} {}\n", name.to_string_lossy(), metadata.len()))
         })
         .collect();
     lines.sort();

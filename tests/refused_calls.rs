@@ -14,11 +14,14 @@ pub(crate) const NO_LINKS_NO_MODES: &str = "nameless,links,modes";
 /// Files without a name, but no hard links to give them one.
 pub(crate) const NAMELESS_WITHOUT_LINKS: &str = "links";
 
+/// No symbolic links.
+pub(crate) const NO_SYMBOLIC_LINKS: &str = "symbolic";
+
 /// Installs the filter and becomes the command behind it. The numbers are those of the system calls `openat`, `linkat`, `fchmod`,
-/// and of the instructions of a classic BPF program (bpf(4) of the BSDs).
+/// `symlink` (or `symlinkat`, where that is the only one) and of the instructions of a classic BPF program (bpf(4) of the BSDs).
 const FILTER: &str = r#"
 import ctypes, os, platform, struct, sys
-OPENAT, LINKAT, FCHMOD = {"x86_64": (257, 265, 91), "aarch64": (56, 37, 52)}[platform.machine()]
+OPENAT, LINKAT, FCHMOD, SYMLINK = {"x86_64": (257, 265, 91, 88), "aarch64": (56, 37, 52, 36)}[platform.machine()]
 EPERM, EOPNOTSUPP, TMPFILE, ALLOW, ERRNO = 1, 95, 0o20000000, 0x7FFF0000, 0x00050000
 LOAD, EQUAL, BIT, END = 0x20, 0x15, 0x45, 0x06
 step = lambda code, yes, no, k: struct.pack("HBBI", code, yes, no, k)
@@ -28,6 +31,7 @@ parts = {
     "nameless": number + step(EQUAL, 0, 3, OPENAT) + flags + step(BIT, 0, 1, TMPFILE) + step(END, 0, 0, ERRNO | EOPNOTSUPP),
     "links": refuse(LINKAT, EPERM),
     "modes": refuse(FCHMOD, EPERM),
+    "symbolic": refuse(SYMLINK, EPERM),
 }
 program = b"".join(parts[part] for part in sys.argv[1].split(",")) + step(END, 0, 0, ALLOW)
 steps = ctypes.create_string_buffer(program, len(program))
@@ -39,8 +43,8 @@ os.execvp(sys.argv[2], sys.argv[2:])
 "#;
 
 /// The words to stand in front of a command.
-pub(crate) fn refusing(calls: &str) -> [&str; 4] {
-    ["/usr/bin/python3", "-c", FILTER, calls]
+pub(crate) fn refusing(calls: &str) -> [&str; 5] {
+    ["/usr/bin/python3", "-IS", "-c", FILTER, calls]
 }
 
 /// Whether calls can be refused here: the control is that a hard link is, and without the filter is not.

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use sha2::{Digest, Sha256};
@@ -28,12 +29,21 @@ pub(crate) const PID_1: [&str; 4] = ["unshare", "-pf", "--mount-proc", "--kill-c
 /// A user that owns nothing.
 pub(crate) const NOBODY: u32 = 65_534;
 
-/// What every program does first: it appends its words to the log in one write, notes its environment, and then does as it was
-/// told (`behave`).
+/// What every program does first: it notes the arguments of itself and of all that it was started by, and its environment, appends
+/// its words to the log in one write, and then does as it was told (`behave`). Not those of all processes: to read the arguments of
+/// one that is stuck takes as long as that is stuck.
 const STUB: &str = r#"#!/bin/sh
 name=${0##*/}
 case $1 in */*) key=$name ;; *) key=$name${1:+-$1} ;; esac
 record=$(printf '%s\037' "$name" "$@")
+note_arguments() {
+    set -- && pid=$$
+    while [ "$pid" -gt 0 ] && read -r _ _ _ parent _ < "/proc/$pid/stat"; do
+        set -- "$@" "/proc/$pid/cmdline" && pid=$parent
+    done
+    cat "$@" >> HERE/cmdlines
+}
+note_arguments 2>/dev/null
 env -0 > "HERE/seen/.$key.$$" && mv "HERE/seen/.$key.$$" "HERE/seen/$key"
 printf '%s\036' "$record" >> HERE/calls
 if [ -e "HERE/behaviour/$key" ]; then . "HERE/behaviour/$key"; fi
@@ -62,6 +72,9 @@ impl Sandbox {
         }
         fs::set_permissions(sandbox.path("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
         sandbox.write("calls", "");
+        sandbox.write("cmdlines", "");
+        // Whoever the programs run as.
+        fs::set_permissions(sandbox.path("cmdlines"), fs::Permissions::from_mode(0o666)).unwrap();
         sandbox.write("entrypoint.toml", "");
         for program in ["airflow", "pip", "mycmd"] {
             sandbox.program(program, &STUB.replace("HERE", &sandbox.root.path().display().to_string()));
@@ -155,11 +168,16 @@ impl Sandbox {
         self.path(relative).to_str().unwrap().to_owned()
     }
 
-    /// Writes a file.
+    /// Writes a file; one of the key folder so that nobody else may read it, and that nobody seems to be just writing.
     pub(crate) fn write(&self, relative: &str, text: impl AsRef<[u8]>) {
         let path = self.path(relative);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        fs::write(&path, text).unwrap();
+        if relative.starts_with("keys/") {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        }
     }
 
     /// The text of a file; empty when it is not there. What is not UTF-8 shows as `\u{fffd}`.
@@ -198,12 +216,12 @@ impl Sandbox {
 
     /// Starts a command that was altered.
     pub(crate) fn start_command(&self, command: Command) -> Running {
-        Running::start(command, &self.path("keys"))
+        Running::start(command, self.root.path())
     }
 
     /// Starts a command with this as its standard input.
     pub(crate) fn start_with_input(&self, command: Command, input: Stdio) -> Running {
-        Running::start_with_input(command, input, &self.path("keys"))
+        Running::start_with_input(command, input, self.root.path())
     }
 
     /// Runs it to its end.
@@ -276,6 +294,6 @@ pub(crate) fn key_mode() -> u32 {
 }
 
 /// The modification time of a file.
-pub(crate) fn modified(path: &Path) -> std::time::SystemTime {
+pub(crate) fn modified(path: &Path) -> SystemTime {
     fs::metadata(path).unwrap().modified().unwrap()
 }

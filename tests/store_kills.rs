@@ -6,6 +6,7 @@ use std::fs::File;
 use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
+use std::time::{Duration, SystemTime};
 
 use crate::namespace::present;
 use crate::outcome::Outcome;
@@ -13,42 +14,59 @@ use crate::refused_calls::{
     NAMELESS_WITHOUT_LINKS, NO_LINKS, NO_LINKS_NO_MODES, NO_NAMELESS_FILES, refusing, refusing_works,
 };
 use crate::running::Running;
-use crate::sandbox::{Sandbox, V3, fingerprint, text_fingerprint};
+use crate::sandbox::{Sandbox, V3, fingerprint, key_mode, text_fingerprint};
 
 const FILES: [(&str, &str, usize); 3] =
     [("fernet.key", "Fernet key", 45), ("jwt_secret.key", "JWT secret", 87), ("web_secret.key", "web secret", 87)];
 
-fn sandbox() -> Sandbox {
+/// Makes the world of a first start.
+pub(crate) type New<'a> = dyn Fn() -> Sandbox + Sync + 'a;
+
+/// The world of a first start on a disk.
+pub(crate) fn sandbox() -> Sandbox {
     Sandbox::new(V3).with("ENTRYPOINT_PREPARE", "always")
 }
 
-fn strace_works() -> bool {
+pub(crate) fn strace_works() -> bool {
     present("strace", Command::new("strace").arg("-V").output().is_ok())
 }
 
+/// Where kills begin.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum From {
+    /// At the first system call.
+    Start,
+    /// At the first that would write to the key folder. What is before is the same on every file system.
+    FirstWrite,
+}
+
 /// The system calls of a first start up to that by which it becomes the command: each with how many of its name there were.
-fn calls(front: &[&str]) -> Vec<(String, usize)> {
-    let sandbox = sandbox();
+fn calls(front: &[&str], new: &New<'_>, from: From) -> Vec<(String, usize)> {
+    let sandbox = new();
     let trace = sandbox.text("trace");
     sandbox.try_run_behind(&[front, &["strace", "-qq", "-o", &trace]].concat(), &["mycmd"]).succeeds();
     let trace = sandbox.read("trace");
     let mut seen = BTreeMap::new();
     // The first one starts the program, the next of its name starts the command.
-    let names = trace.lines().filter_map(|line| line.split_once('(')).map(|(name, _)| name.to_owned()).skip(1);
-    names
-        .take_while(|name| *name != "execve")
-        .map(|name| {
-            let count: &mut usize = seen.entry(name.clone()).or_default();
+    let lines = trace.lines().filter_map(|line| line.split_once('(')).skip(1);
+    lines
+        .take_while(|(name, _)| *name != "execve")
+        .map(|(name, arguments)| {
+            let count: &mut usize = seen.entry(name.to_owned()).or_default();
             *count += 1;
-            (name, *count)
+            (name.to_owned(), *count, arguments)
         })
+        .skip_while(|(.., arguments)| from == From::FirstWrite && !arguments.contains("O_TMPFILE"))
+        .map(|(name, count, _)| (name, count))
         .collect()
 }
 
-/// What the folder holds: the whole keys, and the names of all else.
-fn state(sandbox: &Sandbox) -> (BTreeMap<String, String>, Vec<String>) {
-    let (keys, others): (Vec<_>, Vec<_>) =
+/// What the folder holds: the keys, and the names of all else. A key may be a link to what is beside it.
+pub(crate) fn state(sandbox: &Sandbox) -> (BTreeMap<String, String>, Vec<String>) {
+    let (keys, mut others): (Vec<_>, Vec<_>) =
         sandbox.names("keys").into_iter().partition(|name| FILES.iter().any(|(file, ..)| file == name));
+    let targets: Vec<_> = keys.iter().filter_map(|key| sandbox.path("keys").join(key).read_link().ok()).collect();
+    others.retain(|name| !targets.iter().any(|target| target.as_os_str() == name.as_str()));
     (keys.into_iter().map(|name| (name.clone(), sandbox.read(&format!("keys/{name}")))).collect(), others)
 }
 
@@ -57,16 +75,35 @@ fn is_whole(name: &str, text: &str) -> bool {
     Some(text.len()) == size && text.ends_with('\n') && (name != "fernet.key" || fingerprint(text).len() == 8)
 }
 
-/// Kills at one point, starts again, and judges. Returns how many keys there were in between, and what else.
-fn kill_at(front: &[&str], (name, number): &(String, usize)) -> (usize, Vec<String>) {
+/// What kills at every point have left behind, by the point.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// Names of all else than keys.
+    pub(crate) others: Vec<(String, Vec<String>)>,
+    /// Where a key file was empty, the next start said so.
+    pub(crate) empty: Vec<String>,
+}
+
+/// Kills at one point, starts again, and judges. Returns how many keys there were in between, or that one was empty, and what else.
+fn kill_at(front: &[&str], new: &New<'_>, (name, number): &(String, usize)) -> (Option<usize>, Vec<String>) {
     let inject = format!("inject={name}:signal=KILL:when={number}");
-    let sandbox = sandbox();
+    let sandbox = new();
     let strace = ["strace", "-qq", "-o", "/dev/null", "-e", &inject];
     let killed = sandbox.try_run_behind(&[front, &strace].concat(), &["mycmd"]);
     killed.check(killed.code() == 137, "it was not killed").same(sandbox.calls(), vec![]);
     let (before, others) = state(&sandbox);
+    if let Some((empty, _)) = before.iter().find(|(_, text)| text.is_empty()) {
+        // Later, when nobody can be writing it any more.
+        let file = File::options().write(true).open(sandbox.path("keys").join(empty)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        let next = sandbox.try_run_behind(&[front, &["env"]].concat(), &["mycmd"]);
+        let error = "<lines>airflow-entrypoint: error: cannot use the <any> of `<any>`: expected <any> (0 bytes, owner <any>)\n<lines>";
+        next.fails(78, error).same(sandbox.calls(), vec![]).same(state(&sandbox), (before, others.clone()));
+        return (None, others);
+    }
     for (file, text) in &before {
         killed.check(is_whole(file, text), &format!("killed before {name} {number}: `{file}` is not whole"));
+        killed.same(sandbox.mode(&format!("keys/{file}")), key_mode());
     }
     let next = sandbox.try_run_behind(&[front, &["env"]].concat(), &["mycmd"]);
     next.succeeds().same(sandbox.calls(), vec!["mycmd".to_owned()]);
@@ -76,74 +113,91 @@ fn kill_at(front: &[&str], (name, number): &(String, usize)) -> (usize, Vec<Stri
         next.check(is_whole(file, text), &format!("`{file}` is not whole"));
         next.check(before.get(file).is_none_or(|kept| kept == text), &format!("`{file}` was replaced"));
     }
-    (before.len(), others)
+    (Some(before.len()), others)
 }
 
-/// Kills at every point, several at a time. Returns what else than keys was left behind, by the point.
-fn kill_everywhere(what: &str, front: &[&str]) -> Vec<(String, Vec<String>)> {
-    let points = Mutex::new(calls(front).into_iter());
-    let (counts, left, tried) = (Mutex::new(BTreeSet::new()), Mutex::new(Vec::new()), Mutex::new(0));
+/// Kills at every point, several at a time.
+pub(crate) fn kill_everywhere(what: &str, front: &[&str], new: &New<'_>, from: From) -> Left {
+    let points = Mutex::new(calls(front, new, from).into_iter());
+    let (counts, left, tried) = (Mutex::new(BTreeSet::new()), Mutex::new(Left::default()), Mutex::new(0));
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 loop {
                     let Some(point) = points.lock().unwrap().next() else { return };
-                    let (keys, others) = kill_at(front, &point);
-                    counts.lock().unwrap().insert(keys);
+                    let (keys, others) = kill_at(front, new, &point);
+                    let at = format!("{} {}", point.0, point.1);
                     *tried.lock().unwrap() += 1;
+                    match keys {
+                        Some(keys) => _ = counts.lock().unwrap().insert(keys),
+                        None => left.lock().unwrap().empty.push(at.clone()),
+                    }
                     if !others.is_empty() {
-                        left.lock().unwrap().push((format!("{} {}", point.0, point.1), others));
+                        left.lock().unwrap().others.push((at, others));
                     }
                 }
             });
         }
     });
-    println!("killed at {} points ({what})", tried.into_inner().unwrap());
+    let left = left.into_inner().unwrap();
+    println!("killed at {} points ({what}): {left:?}", tried.into_inner().unwrap());
     // The control: there was something to be killed between.
     assert_eq!(counts.into_inner().unwrap(), BTreeSet::from([0, 1, 2, 3]));
-    left.into_inner().unwrap()
+    left
+}
+
+/// What is unfinished is hidden, and in nobody's way.
+pub(crate) fn is_hidden(left: &Left) {
+    for (point, names) in &left.others {
+        assert!(matches!(&**names, [name] if name.starts_with('.')), "killed before {point}: {names:?}");
+    }
 }
 
 #[test]
 fn a_kill_leaves_a_whole_key_or_none() {
     if strace_works() {
-        assert_eq!(kill_everywhere("on a disk", &[]), []);
+        let left = kill_everywhere("on a disk", &[], &sandbox, From::Start);
+        assert!(left.others.is_empty() && left.empty.is_empty(), "{left:?}");
     }
 }
 
 /// Without files that have no name yet, what is unfinished has one: hidden, for its owner only, in nobody's way.
 #[test]
 fn a_kill_without_nameless_files_leaves_a_whole_key_or_none() {
-    if !strace_works() || !refusing_works() {
-        return;
-    }
-    let left = kill_everywhere("without nameless files", &refusing(NO_NAMELESS_FILES));
-    println!("left behind at {} points: {left:?}", left.len());
-    for (point, names) in left {
-        assert!(matches!(&*names, [name] if name.starts_with('.')), "killed before {point}: {names:?}");
+    if strace_works() && refusing_works() {
+        let left = kill_everywhere("without nameless files", &refusing(NO_NAMELESS_FILES), &sandbox, From::FirstWrite);
+        is_hidden(&left);
+        assert_eq!(left.empty, [""; 0]);
     }
 }
 
 #[test]
 fn a_kill_without_hard_links_leaves_a_whole_key_or_none() {
-    if !strace_works() || !refusing_works() {
-        return;
-    }
-    let left = kill_everywhere("without hard links", &refusing(NO_LINKS));
-    println!("left behind at {} points: {left:?}", left.len());
-    for (point, names) in left {
-        assert!(matches!(&*names, [name] if name.starts_with('.')), "killed before {point}: {names:?}");
+    if strace_works() && refusing_works() {
+        let left = kill_everywhere("without hard links", &refusing(NO_LINKS), &sandbox, From::FirstWrite);
+        is_hidden(&left);
+        assert_eq!(left.empty, [""; 0]);
     }
 }
 
-/// Starts two hundred at the same moment: all wait for one lock, and each says when it does.
-fn two_hundred(front: &[&str]) -> (Sandbox, Vec<Outcome>) {
-    let sandbox = sandbox();
+/// Starts as many at the same moment, in turn with each of these key folders: all wait for one lock, and each says when it does.
+pub(crate) fn start_at_once(
+    count: usize,
+    sandbox: Sandbox,
+    front: &[&str],
+    folders: &[&str],
+) -> (Sandbox, Vec<Outcome>) {
     let gate = File::create(sandbox.path("gate")).unwrap();
     gate.lock().unwrap();
     let script = format!("exec 9<{}; echo at the gate >&2; flock -s 9; exec 9<&-; exec \"$@\"", sandbox.text("gate"));
     let sandbox = sandbox.behind(&[front, &["sh", "-c", &script, "sh"]].concat());
-    let running: Vec<_> = (0..200).map(|_| sandbox.start(&["mycmd"])).collect();
+    let running: Vec<_> = (0..count)
+        .map(|number| {
+            let mut command = sandbox.command(&["mycmd"]);
+            command.env("ENTRYPOINT_KEY_DIR", sandbox.path(folders[number % folders.len()]));
+            sandbox.start_command(command)
+        })
+        .collect();
     running.iter().for_each(|running| {
         running.until_stderr("at the gate\n");
     });
@@ -152,7 +206,8 @@ fn two_hundred(front: &[&str]) -> (Sandbox, Vec<Outcome>) {
     (sandbox, outcomes)
 }
 
-fn all_agree(sandbox: &Sandbox, outcomes: &[Outcome]) {
+/// One has made each secret, all others have read it, and nothing else is left.
+pub(crate) fn all_agree(sandbox: &Sandbox, outcomes: &[Outcome], folders: &[&str]) {
     for outcome in outcomes {
         outcome.succeeds();
     }
@@ -161,19 +216,24 @@ fn all_agree(sandbox: &Sandbox, outcomes: &[Outcome]) {
         assert!(is_whole(file, &text), "`{file}` is not whole: {} bytes", text.len());
         let print =
             if file == "fernet.key" { fingerprint(&text) } else { text_fingerprint(text.trim_end().as_bytes()) };
-        let path = sandbox.text(&format!("keys/{file}"));
-        let line = |how: &str| format!("airflow-entrypoint: info: {name}: {how} `{path}`, fingerprint {print}");
-        let (made, read) = (line("made, and kept in"), line("from"));
-        let count = |line: &str| outcomes.iter().filter(|o| o.stderr.lines().any(|said| said == line)).count();
-        assert_eq!((count(&made), count(&read)), (1, 199), "{name}");
+        let count = |how: &str| -> usize {
+            let lines = folders.iter().map(|folder| {
+                let path = sandbox.text(&format!("{folder}/{file}"));
+                format!("airflow-entrypoint: info: {name}: {how} `{path}`, fingerprint {print}")
+            });
+            let said = |line: String| outcomes.iter().filter(|o| o.stderr.lines().any(|said| said == line)).count();
+            lines.map(said).sum()
+        };
+        assert_eq!((count("made, and kept in"), count("from")), (1, outcomes.len() - 1), "{name}");
     }
-    assert_eq!(sandbox.names("keys"), FILES.map(|(file, ..)| file));
+    let (keys, others) = state(sandbox);
+    assert_eq!((keys.len(), others), (FILES.len(), vec![]));
 }
 
 #[test]
 fn k02_two_hundred_first_starts_use_one_key() {
-    let (sandbox, outcomes) = two_hundred(&[]);
-    all_agree(&sandbox, &outcomes);
+    let (sandbox, outcomes) = start_at_once(200, self::sandbox(), &[], &["keys"]);
+    all_agree(&sandbox, &outcomes, &["keys"]);
     // The control: another folder, another key.
     let other = self::sandbox();
     other.run(&["mycmd"]).succeeds();
@@ -181,18 +241,18 @@ fn k02_two_hundred_first_starts_use_one_key() {
 }
 
 #[test]
-fn k02_two_hundred_first_starts_use_one_key_without_nameless_files() {
+fn k02_fifty_first_starts_use_one_key_without_nameless_files() {
     if refusing_works() {
-        let (sandbox, outcomes) = two_hundred(&refusing(NO_NAMELESS_FILES));
-        all_agree(&sandbox, &outcomes);
+        let (sandbox, outcomes) = start_at_once(50, self::sandbox(), &refusing(NO_NAMELESS_FILES), &["keys"]);
+        all_agree(&sandbox, &outcomes, &["keys"]);
     }
 }
 
 #[test]
-fn k02_two_hundred_first_starts_use_one_key_without_hard_links() {
+fn k02_fifty_first_starts_use_one_key_without_hard_links() {
     if refusing_works() {
-        let (sandbox, outcomes) = two_hundred(&refusing(NO_LINKS));
-        all_agree(&sandbox, &outcomes);
+        let (sandbox, outcomes) = start_at_once(50, self::sandbox(), &refusing(NO_LINKS), &["keys"]);
+        all_agree(&sandbox, &outcomes, &["keys"]);
     }
 }
 

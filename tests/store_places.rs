@@ -8,7 +8,6 @@ use std::process::Command;
 use crate::namespace::{is_root, isolated};
 use crate::outcome::Outcome;
 use crate::refused_calls::{NO_LINKS, NO_NAMELESS_FILES, refusing, refusing_works};
-use crate::running::Running;
 use crate::sandbox::{Sandbox, V2, V3, fingerprint, new_key};
 
 const FERNET: &str = "AIRFLOW__CORE__FERNET_KEY";
@@ -61,7 +60,7 @@ fn what_is_no_key_is_told_and_left_alone() {
         sandbox.write("keys/fernet.key", &bytes);
         let (path, size) = (sandbox.text("keys/fernet.key"), bytes.len());
         let owner = format!("{}:{}", nix::unistd::geteuid(), nix::unistd::getegid());
-        let facts = format!("{size} bytes, owner {owner}, mode 0644, modified <time>");
+        let facts = format!("{size} bytes, owner {owner}, mode 0600, modified <time>");
         let hint = "restore the file from a backup; a new key cannot read what the old one encrypted";
         let error = format!("cannot use the Fernet key of `{path}`: {problem} ({facts})");
         let outcome =
@@ -96,8 +95,7 @@ fn stands_in_its_place(sandbox: &Sandbox) {
     let error = format!("airflow-entrypoint: error: <any>Fernet key<any>`{path}`<any>\n<lines>");
     let before = volume(&sandbox.path("keys"));
     for arguments in [&["scheduler"][..], &["key", "generate"]] {
-        // Looks into no key folder afterwards: a pipe there would keep it, too.
-        let outcome = Running::start(sandbox.command(arguments), &sandbox.path("tmp")).finish();
+        let outcome = sandbox.run(arguments);
         outcome.fails(78, &error).same(volume(&sandbox.path("keys")), before.clone());
         outcome.same(sandbox.calls(), vec![]).same(sandbox.names("home"), vec![]);
     }
@@ -141,8 +139,11 @@ fn a_folder_of_somebody_else_is_told_with_what_would_help() {
     refused(&sandbox, 77, &format!("airflow-entrypoint: error: {error}\nairflow-entrypoint: hint: {}", hint(&dir)));
     // The control: with a key that may be read nothing need be written.
     let sandbox = sandbox.with_path("ENTRYPOINT_KEY_DIR", "keys");
-    sandbox.write("keys/fernet.key", new_key());
-    sandbox.write("keys/web_secret.key", "web");
+    for (name, text) in [("keys/fernet.key", new_key()), ("keys/web_secret.key", "web".to_owned())] {
+        sandbox.write(name, text);
+        fs::set_permissions(sandbox.path(name), fs::Permissions::from_mode(0o640)).unwrap();
+        chown(sandbox.path(name), Some(0), Some(STRANGER)).unwrap();
+    }
     let before = volume(&sandbox.path("keys"));
     let outcome = sandbox.run(&["scheduler"]);
     outcome.succeeds().check(outcome.stderr.contains(said), "who it is").same(volume(&sandbox.path("keys")), before);
@@ -206,13 +207,25 @@ fn a_full_disk_leaves_nothing_behind_without_nameless_files_or_links() {
     });
 }
 
-/// A key that everybody may read is no secret; it is used all the same, since nothing would be won by not starting.
+/// A key that everybody may read is no secret. It is used all the same, since nothing would be won by not starting, and said.
 #[test]
-fn a_key_that_everybody_may_read_is_used_and_its_mode_is_left() {
+fn a_key_that_everybody_may_read_is_used_and_told_and_its_mode_is_left() {
     let sandbox = Sandbox::new(V2);
     sandbox.write("keys/fernet.key", new_key());
     sandbox.write("keys/web_secret.key", "web");
-    fs::set_permissions(sandbox.path("keys/fernet.key"), fs::Permissions::from_mode(0o666)).unwrap();
-    let before = volume(&sandbox.path("keys"));
-    sandbox.run(&["scheduler"]).succeeds().same(volume(&sandbox.path("keys")), before);
+    let path = sandbox.text("keys/fernet.key");
+    for mode in [0o644, 0o666] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let before = volume(&sandbox.path("keys"));
+        let warning = format!(
+            "warning: everybody can get at `{path}` (mode 0{mode:o}); `chmod o= {path}` keeps it to owner and group"
+        );
+        let outcome = sandbox.run(&["scheduler"]);
+        outcome.succeeds().says(&warning).same(volume(&sandbox.path("keys")), before);
+        outcome.same(outcome.stderr.matches("warning").count(), 1);
+    }
+    // The control, and what it says to do helps.
+    assert!(Command::new("chmod").args(["o=", &path]).status().unwrap().success());
+    let outcome = sandbox.run(&["scheduler"]);
+    outcome.succeeds().same(outcome.stderr.matches("warning").count(), 0);
 }

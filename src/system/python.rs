@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::world::read;
+use super::reading::read;
 use crate::airflow_version::{Installed, interpreter, version_in_source};
 use crate::environment::Environment;
 use crate::requirements::VirtualEnvironment;

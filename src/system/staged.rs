@@ -17,10 +17,10 @@ pub(super) struct Staged(PathBuf);
 impl Staged {
     /// Writes the bytes to a new file beside `path`.
     pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Self> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = hidden_prefix(path);
         // Containers share process numbers: a name that is taken is somebody else's, unless they were killed over it.
         for attempt in 0..1000 {
-            let staged = path.with_file_name(format!(".{name}.{}.{attempt}", std::process::id()));
+            let staged = path.with_file_name(format!("{prefix}{}.{attempt}", std::process::id()));
             if is_abandoned(&staged) {
                 let _ = fs::remove_file(&staged);
             }
@@ -43,6 +43,11 @@ impl Drop for Staged {
         // Gone already when it was renamed.
         let _ = fs::remove_file(&self.0);
     }
+}
+
+/// How the names begin that a file of ours has before its own, or behind a link of its own.
+pub(super) fn hidden_prefix(path: &Path) -> String {
+    format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Whether a staged file is older than any write of one takes.

@@ -1,28 +1,24 @@
 //! The key folder: a secret is created there once, whole, and never written again.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::libc::{EACCES, EDQUOT, EEXIST, EINVAL, EMLINK, ENOSPC, ENOSYS, ENOTSUP, EPERM, EROFS, O_TMPFILE};
-use nix::unistd::{AccessFlags, access, getegid, linkat};
+use nix::unistd::{getegid, linkat};
 use zeroize::Zeroizing;
 
 use super::staged::{self, Staged, private_mode};
-use super::{cause, is_denied, world};
+use super::{cause, is_denied, secret_file};
 use crate::error::Error;
 use crate::log;
 use crate::secret::{Secret, SecretKind};
 use crate::secrets::{Decision, Stored};
 use crate::steps::SecretStep;
-
-/// How young a file must be to be one that somebody is just writing, where there are no hard links.
-const WRITER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The secrets as Airflow gets them.
 pub(crate) struct Secrets(Vec<(SecretKind, Secret)>);
@@ -40,7 +36,7 @@ pub(crate) fn settle(steps: &[SecretStep]) -> Result<Secrets, Error> {
     for step in steps {
         let (secret, made) = match &step.decision {
             Decision::Leave { secret: Some(secret), .. } => (secret.clone(), false),
-            Decision::Leave { secret: None, .. } | Decision::Without => {
+            Decision::Leave { secret: None, .. } | Decision::Without | Decision::WithoutPlace(_) => {
                 log::info(step);
                 continue;
             }
@@ -92,7 +88,12 @@ fn publish(folder: &Path, path: &Path, line: &[u8]) -> io::Result<()> {
         // The file system has no nameless files or does not link them, or there is no /proc.
         _ => publish_named(path, line),
     });
-    done.and_then(|()| File::open(folder)?.sync_all())
+    match done {
+        Ok(()) => File::open(folder)?.sync_all(),
+        // SFTP has one error for everything, also for a name that another host has just taken.
+        Err(_) if path.symlink_metadata().is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(error) => Err(error),
+    }
 }
 
 /// By a file that has no name until it is whole: whenever we are killed, nothing is left behind (open(2), `O_TMPFILE`).
@@ -105,7 +106,8 @@ fn publish_nameless(folder: &Path, path: &Path, line: &[u8]) -> io::Result<()> {
     Ok(linkat(AT_FDCWD, nameless.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?)
 }
 
-/// By a file beside it: linked or moved to its name, or written in place where the file system does neither without overwriting.
+/// By a file beside it: linked or moved to its name where the file system can do that without overwriting, or by a link to it. Where
+/// there are no links of any kind it is written in place.
 fn publish_named(path: &Path, line: &[u8]) -> io::Result<()> {
     let staged = Staged::write(path, line, private_mode())?;
     match fs::hard_link(staged.path(), path) {
@@ -113,9 +115,28 @@ fn publish_named(path: &Path, line: &[u8]) -> io::Result<()> {
         done => return done,
     }
     match rename_to_new_name(staged.path(), path) {
-        Err(error) if is_not_offered(&error) => staged::write_new(path, line, private_mode()),
+        Err(error) if is_not_offered(&error) => {}
+        done => return done,
+    }
+    match publish_link(&staged, path) {
+        Err(error) if is_not_offered(&error) && path.symlink_metadata().is_err() => {
+            staged::write_new(path, line, private_mode())
+        }
         done => done,
     }
+}
+
+/// By a symbolic link, which is made whole or not at all and never over something else. What it leads to has a name that nobody will
+/// think abandoned.
+fn publish_link(staged: &Staged, path: &Path) -> io::Result<()> {
+    let name = format!("{}{:016x}", staged::hidden_prefix(path), RandomState::new().hash_one(std::process::id()));
+    let whole = path.with_file_name(&name);
+    fs::rename(staged.path(), &whole)?;
+    let done = symlink(name, path);
+    if done.is_err() {
+        let _ = fs::remove_file(whole);
+    }
+    done
 }
 
 /// Moves a file to a name that must not be taken (renameat2(2); vfat and SMB have it, and no hard links).
@@ -149,9 +170,11 @@ fn create_folder(folder: &Path) -> io::Result<()> {
 /// The secret of whoever was first.
 fn winner(kind: SecretKind, path: &Path) -> Result<Secret, Error> {
     let path = path.to_owned();
-    match observe(kind, &path) {
+    match secret_file::observe(kind, &path) {
         Stored::Present { content: Ok(secret), .. } => Ok(secret),
-        Stored::Present { content: Err(problem), facts } => Err(Error::DamagedSecret { kind, path, problem, facts }),
+        Stored::Present { content: Err(problem), facts, .. } => {
+            Err(Error::DamagedSecret { kind, path, problem, facts })
+        }
         Stored::Unreadable(cause) => Err(Error::Unreadable { what: kind.to_string(), path, cause }),
         Stored::Absent => Err(Error::CannotWrite {
             what: format!("the {kind}"),
@@ -160,32 +183,6 @@ fn winner(kind: SecretKind, path: &Path) -> Result<Secret, Error> {
             denied: false,
         }),
     }
-}
-
-/// Reads the file of a secret. One that is linked or moved into place is whole; one that is written in place is not for a moment, and
-/// that is waited for.
-pub(super) fn observe(kind: SecretKind, path: &Path) -> Stored {
-    let stored = world::stored(kind, path);
-    if !matches!(stored, Stored::Present { .. }) || !may_be_unfinished(path) {
-        return stored;
-    }
-    while may_be_unfinished(path) && !is_whole(path) {
-        thread::sleep(Duration::from_millis(5));
-    }
-    world::stored(kind, path)
-}
-
-/// Whether somebody may just be writing the file: it is young and can be written to.
-fn may_be_unfinished(path: &Path) -> bool {
-    let Ok(metadata) = fs::metadata(path) else { return false };
-    // A file system that counts by two seconds may be ahead of the clock.
-    let age = metadata.modified().map(|time| time.elapsed().unwrap_or_default());
-    age.is_ok_and(|age| age < WRITER_PATIENCE) && metadata.is_file() && access(path, AccessFlags::W_OK).is_ok()
-}
-
-/// Whether what was written in one call is there: before that a file is empty, or has its length and no content.
-fn is_whole(path: &Path) -> bool {
-    fs::read(path).map(Zeroizing::new).is_ok_and(|bytes| !bytes.is_empty() && !bytes.contains(&0))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
-use super::{cause, is_denied};
+use super::{cause, is_denied, secret_file};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::identity::{Account, IdentityStep};
@@ -54,10 +54,13 @@ pub(crate) fn settle(
 /// comes last: as long as it is ours, nobody can put something else in the place of a file.
 pub(super) fn hand_over(key_dir: &Path, account: &Account) -> Result<(), Error> {
     let group = account.gid == 0;
-    let files = SecretKind::ALL.iter().map(|kind| (key_dir.join(kind.file_name()), if group { 0o640 } else { 0o600 }));
+    let files = SecretKind::ALL.iter().map(|kind| {
+        let path = secret_file::behind_link(&key_dir.join(kind.file_name()));
+        (path, if group { 0o640 } else { 0o600 })
+    });
     let folder = (key_dir.to_owned(), if group { 0o770 } else { 0o700 });
     for (path, mode) in files.chain([folder]) {
-        // A mounted secret is a link, and what it leads to is not ours.
+        // A mounted secret is a link of somebody else's, and what it leads to is not ours.
         let Ok(file) = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(&path) else {
             continue;
         };

@@ -2,18 +2,17 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
 use zeroize::Zeroizing;
 
 use super::python::Python;
-use super::secret_commands;
+use super::reading::{read, unreadable};
 use super::signals::Signals;
-use super::{cause, is_denied, store};
+use super::{secret_commands, secret_file};
 use crate::airflow_version::Installed;
 use crate::cli::Job;
 use crate::environment::Environment;
@@ -21,13 +20,9 @@ use crate::error::{Error, Unreadable};
 use crate::identity::Users;
 use crate::mounts;
 use crate::requirements::VirtualEnvironment;
-use crate::secret::{Secret, SecretKind};
-use crate::secrets::{Printed, Stored, facts};
+use crate::secret::SecretKind;
+use crate::secrets::{Printed, Stored};
 use crate::settings::{SETTINGS_FILE, SETTINGS_FILE_VARIABLE, Settings, SettingsFile};
-use crate::source::{mode, timestamp};
-
-/// No file that we read is larger than this, but for a mistake.
-const LARGEST_FILE: u64 = 1 << 20;
 
 /// What we were given and where we are. No `Debug`: there are secrets in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -118,7 +113,7 @@ impl Files {
             template: template.transpose()?,
             stored: SecretKind::ALL
                 .into_iter()
-                .map(|kind| (kind, store::observe(kind, &key_dir.join(kind.file_name()))))
+                .map(|kind| (kind, secret_file::observe(kind, &key_dir.join(kind.file_name()))))
                 .collect(),
             key_dir,
         })
@@ -144,30 +139,6 @@ fn key_dir(settings: &Settings, world: &World) -> PathBuf {
     folders.iter().find(holds_key).cloned().unwrap_or(first)
 }
 
-/// Reads the file of a secret.
-pub(crate) fn stored(kind: SecretKind, path: &Path) -> Stored {
-    // A pipe would be waited for, and a link that leads nowhere would look like nothing.
-    match fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => {
-            let found = if metadata.is_dir() { "is a directory" } else { "expected a file, found something else" };
-            return Stored::Unreadable(Unreadable::Unusable(found.to_owned()));
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
-            return Stored::Unreadable(Unreadable::Unusable("expected a file, found a link to nothing".to_owned()));
-        }
-        _ => {}
-    }
-    match read(path) {
-        Ok((bytes, metadata)) => {
-            let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
-            let facts = facts(metadata.len(), metadata.uid(), metadata.gid(), metadata.mode(), &timestamp(modified));
-            Stored::Present { content: Secret::parse(kind, &bytes), facts }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Stored::Absent,
-        Err(error) => Stored::Unreadable(unreadable(path, &error)),
-    }
-}
-
 /// The text of a file that need not be there.
 fn text(path: &Path, what: &str) -> Result<Option<String>, Error> {
     match read(path) {
@@ -190,28 +161,6 @@ fn required(path: &Path, what: &str) -> Result<String, Error> {
         path: path.to_owned(),
         cause: Unreadable::Unusable("no such file or directory".to_owned()),
     })
-}
-
-pub(super) fn read(path: &Path) -> io::Result<(Vec<u8>, fs::Metadata)> {
-    let file = fs::File::open(path)?;
-    let metadata = file.metadata()?;
-    if metadata.is_dir() {
-        return Err(io::Error::from(io::ErrorKind::IsADirectory));
-    }
-    let mut bytes = Vec::with_capacity(metadata.len().min(LARGEST_FILE) as usize);
-    file.take(LARGEST_FILE).read_to_end(&mut bytes)?;
-    Ok((bytes, metadata))
-}
-
-/// Why a file cannot be read: the cause, and for a permission the owner, the mode and who we are.
-fn unreadable(path: &Path, error: &io::Error) -> Unreadable {
-    if !is_denied(error) {
-        return Unreadable::Unusable(cause(error));
-    }
-    let owner = fs::metadata(path)
-        .map(|metadata| format!("; owner {}:{}, mode {}", metadata.uid(), metadata.gid(), mode(metadata.mode())))
-        .unwrap_or_default();
-    Unreadable::Denied(format!("{}{owner}, and we are {}:{}", cause(error), geteuid(), getegid()))
 }
 
 /// Puts what the files of `NAME_FILE` hold into `NAME`, without the line end that editors and `docker secret create` leave.
