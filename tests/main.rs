@@ -12,8 +12,10 @@
 )]
 
 mod airflow;
+mod alias;
 mod artifact;
 mod celery;
+mod compose;
 mod config;
 mod containers;
 mod engine;
@@ -29,6 +31,7 @@ mod messages;
 mod named_files;
 mod namespace;
 mod official;
+mod official_compose;
 mod order;
 mod outcome;
 mod plans;

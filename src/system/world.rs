@@ -10,8 +10,8 @@ use std::time::UNIX_EPOCH;
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
 use zeroize::Zeroizing;
 
-use super::secret_commands;
 use super::signals::Signals;
+use super::{alias, secret_commands};
 use super::{cause, is_denied, store};
 use crate::airflow_version::{Version, interpreter, version_in_source};
 use crate::cli::Job;
@@ -72,6 +72,7 @@ impl World {
         let mut environment = Environment::new(std::env::vars_os());
         take_files(&mut environment)?;
         environment.unwrap_quotes();
+        alias::step_aside(&mut environment);
         let path: Vec<PathBuf> =
             environment.os("PATH").map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
         let first_word = match job {
@@ -262,12 +263,14 @@ fn prefixes(program: &Path) -> Vec<PathBuf> {
 fn users(environment: &Environment) -> Users {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let home = fs::metadata(environment.airflow_home()).ok();
+    let logs = fs::metadata(environment.log_folder()).ok();
     Users {
         uid: geteuid().as_raw(),
         gid: getegid().as_raw(),
         passwd: read("/etc/passwd"),
         group: if geteuid().is_root() { read("/etc/group") } else { String::new() },
         home_owner: home.map(|metadata| (metadata.uid(), metadata.gid())),
+        log_folder: logs.map(|metadata| (metadata.uid(), metadata.gid(), metadata.mode())),
     }
 }
 
