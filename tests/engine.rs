@@ -134,9 +134,14 @@ impl Deployment {
 
     /// PostgreSQL on a volume, under the name `postgres`.
     pub(crate) fn postgres(&self) {
+        self.postgres_with(DATABASE_PASSWORD);
+    }
+
+    /// The same with this password.
+    pub(crate) fn postgres_with(&self, password: &str) {
         let image = self.local_image("postgres");
         let data = format!("{}:/var/lib/postgresql/data", self.volume("database"));
-        let password = format!("POSTGRES_PASSWORD={DATABASE_PASSWORD}");
+        let password = format!("POSTGRES_PASSWORD={password}");
         let settings = ["-v", &data, "-e", "POSTGRES_USER=airflow", "-e", &password, "-e", "POSTGRES_DB=airflow"];
         self.service("postgres", &image, &settings);
     }

@@ -79,6 +79,8 @@ impl<'a> Project<'a> {
             ("AIRFLOW_PROJ_DIR", folder.path().to_str().unwrap()),
             ("LOAD_EXAMPLES", "false"),
             ("HEALTH_INTERVAL", "10s"),
+            // `docker-compose` gives up on an engine that does not answer for a minute.
+            ("COMPOSE_HTTP_TIMEOUT", "600"),
             ("_AIRFLOW_WWW_USER_PASSWORD", password),
         ];
         let variables = variables.map(|(name, value)| format!("{name}={value}")).to_vec();
@@ -112,7 +114,11 @@ impl<'a> Project<'a> {
             let up = scope.spawn(|| self.compose(&["up", "-d"]));
             let mut seen = String::new();
             while !up.is_finished() {
-                seen.extend(self.container("airflow-init").map(|init| self.deployment.top(&init)));
+                let top = self.container("airflow-init").map(|init| self.deployment.top(&init)).unwrap_or_default();
+                if top.is_empty() && !seen.is_empty() {
+                    break;
+                }
+                seen.push_str(&top);
             }
             up.join().unwrap().succeeded();
             seen
