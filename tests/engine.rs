@@ -7,6 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+/// The pause between two questions: asking must not cost the machine that the answer is waited for on.
+pub(crate) const PAUSE: Duration = Duration::from_millis(250);
+
 /// A password that breaks a URL, a configparser and a shell unless each of them is told properly.
 pub(crate) const DATABASE_PASSWORD: &str = "p@s:s/w%40 $HOME#?'\"é";
 
@@ -242,6 +245,7 @@ impl Deployment {
                 return answer;
             }
             assert!(Instant::now() < deadline, "no answer within {patience:?}");
+            std::thread::sleep(PAUSE);
         }
     }
 

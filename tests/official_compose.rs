@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::engine::{Deployment, Said, repository};
+use crate::engine::{Deployment, PAUSE, Said, repository};
 
 /// For all the services of the file on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(420);
@@ -119,6 +119,7 @@ impl<'a> Project<'a> {
                     break;
                 }
                 seen.push_str(&top);
+                std::thread::sleep(PAUSE);
             }
             up.join().unwrap().succeeded();
             seen
@@ -206,6 +207,10 @@ fn the_official_file_comes_up(uid: u32, made_by: Option<u32>) {
     assert_eq!(fs::read_to_string(project.path("config/airflow-keys/fernet.key")).unwrap(), key);
     let get = ["airflow", "connections", "get", "story", "-o", "json"];
     let connection = project.exec("airflow-triggerer", &get);
+    assert!(connection.stdout.contains(&password), "the password is lost: {connection}");
+    // From a shell in a container of its own, too.
+    let shell = ["run", "--rm", "-T", "airflow-cli", "bash", "-c", &get.join(" ")];
+    let connection = project.compose(&shell).succeeded();
     assert!(connection.stdout.contains(&password), "the password is lost: {connection}");
     project.runs("second", &login);
 }
