@@ -26,10 +26,14 @@ COPY --from=build /airflow-entrypoint /usr/local/bin/airflow-entrypoint
 # nobody else may look. There is no VOLUME on purpose: an anonymous volume would look as if it kept the keys, and each
 # container would have one of its own.
 #
-# Compose files call the entrypoints that it replaces by their paths.
+# Compose files call the entrypoints that it replaces by their paths. As `airflow` it stands in front of the real one for
+# `docker exec`, which has the empty variables of the container that a start takes away.
 RUN install -d -o ${AIRFLOW_UID} -g 0 -m 0770 /keys \
     && ln -sf /usr/local/bin/airflow-entrypoint /entrypoint \
-    && ln -sf /usr/local/bin/airflow-entrypoint /entrypoint.sh
+    && ln -sf /usr/local/bin/airflow-entrypoint /entrypoint.sh \
+    && mkdir -p /usr/local/lib/airflow-entrypoint \
+    && ln -sf /usr/local/bin/airflow-entrypoint /usr/local/lib/airflow-entrypoint/airflow
+ENV PATH=/usr/local/lib/airflow-entrypoint:${PATH}
 USER ${AIRFLOW_UID}
 ENTRYPOINT ["/usr/local/bin/airflow-entrypoint"]
 CMD ["webserver"]

@@ -50,6 +50,13 @@ impl Environment {
         self.os("AIRFLOW_HOME").map_or_else(|| PathBuf::from("/usr/local/airflow"), PathBuf::from)
     }
 
+    /// The folder that Airflow logs to.
+    pub(crate) fn log_folder(&self) -> PathBuf {
+        let said = ["AIRFLOW__LOGGING__BASE_LOG_FOLDER", "AIRFLOW__CORE__BASE_LOG_FOLDER"];
+        let said = said.into_iter().find_map(|name| self.os(name).map(PathBuf::from));
+        said.unwrap_or_else(|| self.airflow_home().join("logs"))
+    }
+
     /// Whether the variable is there and not empty.
     pub(crate) fn is_set(&self, name: &str) -> bool {
         self.os(name).is_some()

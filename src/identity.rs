@@ -20,6 +20,21 @@ pub(crate) struct Users {
     pub group: String,
     /// The owner of Airflow's home.
     pub home_owner: Option<(u32, u32)>,
+    /// Owner, group and mode of the log folder.
+    pub log_folder: Option<(u32, u32, u32)>,
+}
+
+impl Users {
+    /// Whom Airflow runs as: the owner of its home, or, where that user may not write to the log folder, the owner of that. The official
+    /// compose file mounts folders that belong to whoever made them, and tells its first container, root's, not who that is.
+    fn airflow(&self) -> Option<(u32, u32)> {
+        let (uid, gid) = self.home_owner?;
+        let others = self.log_folder.filter(|&(owner, group, mode)| {
+            let open = mode & 0o003 == 0o003 || group == gid && mode & 0o030 == 0o030;
+            uid != 0 && owner != 0 && !open
+        });
+        Some((others.map_or(uid, |(owner, ..)| owner), gid))
+    }
 }
 
 /// What to do about who we are.
@@ -53,7 +68,7 @@ impl Account {
     }
 }
 
-/// Decides whom to be. Root gives itself up for Airflow's own commands (to the owner of Airflow's home, or whom `AIRFLOW_UID` names), or
+/// Decides whom to be. Root gives itself up for Airflow's own commands (to whom Airflow's folders belong, or whom `AIRFLOW_UID` names), or
 /// for every command when somebody is named. `home` is that of a user without an entry in `/etc/passwd`.
 pub(crate) fn decide(
     run_as: Option<&str>,
@@ -66,7 +81,7 @@ pub(crate) fn decide(
         (0, Some(name)) => named(name, users)?,
         (0, None) if class == Class::Other => return Ok(IdentityStep::Stay),
         // Group 0, as the official compose file has it.
-        (0, None) => airflow_uid.map(|uid| (uid, 0)).or(users.home_owner).unwrap_or((0, 0)),
+        (0, None) => airflow_uid.map(|uid| (uid, 0)).or_else(|| users.airflow()).unwrap_or((0, 0)),
         (uid, Some(name)) if named(name, users)?.0 != uid => {
             return Err(Error::CannotBecome {
                 whom: name.to_owned(),
@@ -166,7 +181,7 @@ mod tests {
 
     fn users(uid: u32, home_owner: u32) -> Users {
         let (passwd, group) = (PASSWD.to_owned(), GROUP.to_owned());
-        Users { uid, gid: 0, passwd, group, home_owner: Some((home_owner, 0)) }
+        Users { uid, gid: 0, passwd, group, home_owner: Some((home_owner, 0)), log_folder: None }
     }
 
     fn decided(run_as: Option<&str>, class: Class, users: &Users) -> Result<IdentityStep, String> {
@@ -207,6 +222,27 @@ mod tests {
         assert_eq!(by_uid(None, Class::Service), Ok(other));
         assert_eq!(by_uid(None, Class::Other), Ok(IdentityStep::Stay));
         assert_eq!(by_uid(Some("airflow"), Class::Service), Ok(airflow(0)));
+    }
+
+    #[test]
+    fn root_becomes_the_owner_of_a_log_folder_that_the_homes_owner_may_not_write_to() {
+        let with = |log_folder| Users { log_folder: Some(log_folder), ..users(0, 50_000) };
+        for (log_folder, uid) in [
+            ((1000, 1000, 0o40755), 1000),
+            ((1000, 0, 0o40755), 1000),
+            ((1000, 0, 0o40775), 50_000),
+            ((1000, 1000, 0o41777), 50_000),
+            ((50_000, 0, 0o40755), 50_000),
+            // Root's is given to whom we become.
+            ((0, 0, 0o40755), 50_000),
+        ] {
+            let IdentityStep::Become(account) = decided(None, Class::Service, &with(log_folder)).unwrap() else {
+                panic!("{log_folder:?}: stays root")
+            };
+            assert_eq!((account.uid, account.gid), (uid, 0), "{log_folder:?}");
+        }
+        let chosen = Users { log_folder: Some((1000, 1000, 0o40755)), ..users(0, 0) };
+        assert_eq!(decided(None, Class::Service, &chosen), Ok(IdentityStep::Stay));
     }
 
     #[test]

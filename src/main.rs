@@ -50,7 +50,7 @@ use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
-use crate::system::{airflow, files, ground, keys, packages, process, services, store, user};
+use crate::system::{airflow, alias, files, ground, keys, packages, process, services, store, user};
 
 fn main() -> ExitCode {
     match start() {
@@ -64,6 +64,7 @@ fn main() -> ExitCode {
 
 /// The whole start. Everything is decided in the plan; each line below does one part of it.
 fn start() -> Result<Exit, Error> {
+    alias::become_airflow()?; // if that is how we were called
     let signals = Signals::take()?; // first: nothing below may be deaf to TERM
     let invocation = cli::read(world::arguments())?;
     if let Job::Say(text) = &invocation.job {

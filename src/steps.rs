@@ -61,10 +61,7 @@ impl GroundStep {
         environment: &Environment,
         config: &ConfigStep,
     ) -> Self {
-        let logs = ["AIRFLOW__LOGGING__BASE_LOG_FOLDER", "AIRFLOW__CORE__BASE_LOG_FOLDER"]
-            .into_iter()
-            .find_map(|name| environment.os(name).map(PathBuf::from))
-            .unwrap_or_else(|| environment.airflow_home().join("logs"));
+        let logs = environment.log_folder();
         let by_group = (gid == 0 && !matches!(class, Class::Key | Class::Other)).then_some(0o002);
         Self {
             folders: if runs_airflow && logs.is_absolute() { vec![logs] } else { Vec::new() },

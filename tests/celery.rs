@@ -43,8 +43,10 @@ const PRINTED: &str = "hello from a task";
 const REFUSED: &str = "have the same 'secret_key' configured";
 
 /// The containers of one Celery deployment. Database, keys and the worker's logs are on volumes.
-struct Stack<'a> {
+pub(crate) struct Stack<'a> {
     deployment: &'a Deployment,
+    /// What all of them are given besides.
+    variables: Vec<String>,
     web: String,
     worker: String,
 }
@@ -53,9 +55,14 @@ impl<'a> Stack<'a> {
     fn start(deployment: &'a Deployment, image: &str) -> Self {
         deployment.postgres();
         deployment.redis();
-        let web = service(deployment, image, &["--network-alias", "web"], &["webserver"]);
-        let worker = worker(deployment, image, &["worker"]);
-        let start = |command| service(deployment, image, &[], &[command]);
+        Self::on(deployment, image, vec![format!("POSTGRES_PASSWORD={DATABASE_PASSWORD}")])
+    }
+
+    /// On the deployment's PostgreSQL and Redis.
+    pub(crate) fn on(deployment: &'a Deployment, image: &str, variables: Vec<String>) -> Self {
+        let web = service(deployment, image, &variables, &["--network-alias", "web"], &["webserver"]);
+        let worker = worker(deployment, image, &variables, &["worker"]);
+        let start = |command| service(deployment, image, &variables, &[], &[command]);
         let (scheduler, processor) = (start("scheduler"), start("dag-processor"));
         // `webserver` runs nothing but the web server when tasks run elsewhere.
         let commands = [
@@ -67,7 +74,7 @@ impl<'a> Stack<'a> {
         for (container, command) in commands {
             deployment.log_line(container, &format!("become `airflow {command}`"), PATIENCE);
         }
-        Self { deployment, web, worker }
+        Self { deployment, variables, web, worker }
     }
 
     /// Asks the web server until the answer holds one of the words.
@@ -80,7 +87,7 @@ impl<'a> Stack<'a> {
 
     /// Runs the DAG `hello` to its end.
     #[track_caller]
-    fn run_dag(&self, run: &str) {
+    pub(crate) fn run_dag(&self, run: &str) {
         let body = format!(r#"{{"dag_run_id": "{run}", "logical_date": null}}"#);
         self.ask("POST", "/api/v2/dags/hello/dagRuns", &body, &[&format!(r#""dag_run_id":"{run}""#)]);
         let path = format!("/api/v2/dags/hello/dagRuns/{run}");
@@ -96,7 +103,7 @@ impl<'a> Stack<'a> {
     }
 
     #[track_caller]
-    fn log_opens(&self, run: &str) {
+    pub(crate) fn log_opens(&self, run: &str) {
         let log = self.log_of(run);
         assert!(log.contains(PRINTED), "{log}");
         // From the worker, over the network: the web server has no such file.
@@ -126,28 +133,27 @@ impl<'a> Stack<'a> {
     }
 }
 
-/// A container of the deployment, with nothing that is a secret but the database's password.
-fn service(deployment: &Deployment, image: &str, options: &[&str], command: &[&str]) -> String {
+/// A container of the deployment, with nothing that is a secret but what is in the variables.
+fn service(deployment: &Deployment, image: &str, given: &[String], options: &[&str], command: &[&str]) -> String {
     let keys = format!("{}:/keys", deployment.volume("keys"));
     let dags = format!("{}:/opt/airflow/dags:ro", repository().join("docker/dags").display());
-    let password = format!("POSTGRES_PASSWORD={DATABASE_PASSWORD}");
     let variables = [
         "EXECUTOR=Celery",
         "POSTGRES_HOST=postgres",
-        &password,
         "REDIS_HOST=redis",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL=http://web:8080/execution/",
         "AIRFLOW__CELERY__WORKER_CONCURRENCY=1",
     ];
-    let variables = variables.map(|variable| ["-e", variable]).concat();
+    let variables: Vec<&str> =
+        variables.into_iter().chain(given.iter().map(String::as_str)).flat_map(|variable| ["-e", variable]).collect();
     deployment.run(image, &[&["-v", &keys, "-v", &dags], &*variables, options].concat(), command)
 }
 
 /// The one container that has the logs, under a name that the others can look up.
-fn worker(deployment: &Deployment, image: &str, command: &[&str]) -> String {
+fn worker(deployment: &Deployment, image: &str, given: &[String], command: &[&str]) -> String {
     let logs = format!("{}:/opt/airflow/logs", deployment.volume("logs"));
     let options = ["--hostname", "worker", "--network-alias", "worker", "-v", &logs];
-    service(deployment, image, &options, command)
+    service(deployment, image, given, &options, command)
 }
 
 /// K15, K16: the web server opens a log that the worker serves, the worker reports to the web server what the scheduler gave it; and
@@ -165,7 +171,7 @@ fn k15_k16_tasks_and_logs_outlive_the_containers() {
     // The control: a worker with a web secret of its own refuses.
     deployment.remove(&stack.worker);
     let own = format!("AIRFLOW__API__SECRET_KEY={}", deployment.secret());
-    stack.worker = worker(&deployment, &image, &["env", &own, "airflow", "celery", "worker"]);
+    stack.worker = worker(&deployment, &image, &stack.variables, &["env", &own, "airflow", "celery", "worker"]);
     let log = stack.log_of("first");
     assert!(log.contains(REFUSED) && !log.contains(PRINTED), "{log}");
     deployment.log_line(&stack.worker, "Signature verification failed", PATIENCE);

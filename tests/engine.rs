@@ -1,11 +1,14 @@
 //! A Docker engine as a referee: deployments with names of their own that leave nothing behind.
 
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
+
+/// The pause between two questions: asking must not cost the machine that the answer is waited for on.
+pub(crate) const PAUSE: Duration = Duration::from_millis(250);
 
 /// A password that breaks a URL, a configparser and a shell unless each of them is told properly.
 pub(crate) const DATABASE_PASSWORD: &str = "p@s:s/w%40 $HOME#?'\"é";
@@ -38,7 +41,12 @@ impl Said {
 }
 
 /// Runs a command for ten minutes at most.
-fn run(command: &mut Command) -> Said {
+pub(crate) fn run(command: &mut Command) -> Said {
+    run_with_input(command, "")
+}
+
+/// The same with this as its standard input.
+fn run_with_input(command: &mut Command, input: &str) -> Said {
     let text = format!("{command:?}");
     let mut bounded = Command::new("timeout");
     bounded
@@ -46,9 +54,14 @@ fn run(command: &mut Command) -> Said {
         .arg(command.get_program())
         .args(command.get_args())
         .current_dir(repository())
-        .stdin(Stdio::null());
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     bounded.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let output = bounded.output().unwrap();
+    let mut child = bounded.spawn().unwrap();
+    // Who ends without reading it needs none.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
     Said {
         status: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -57,14 +70,20 @@ fn run(command: &mut Command) -> Said {
     }
 }
 
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
+    bytes
+}
+
 fn docker(words: &[&str]) -> Said {
     run(Command::new("docker").args(words))
 }
 
 /// Containers, volumes and a network that belong together; removed with this value.
 pub(crate) struct Deployment {
-    id: String,
-    version: String,
+    pub(crate) id: String,
+    pub(crate) version: String,
 }
 
 impl Deployment {
@@ -74,25 +93,23 @@ impl Deployment {
             crate::referee::missing("Docker engine");
             return None;
         }
-        let mut random = [0; 4];
-        std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
-        let id = format!("aetest-{:08x}", u32::from_ne_bytes(random));
+        let id = format!("aetest-{:08x}", u32::from_ne_bytes(random()));
         let deployment = Self { id, version: version.to_owned() };
         deployment.docker(&["network", "create", &deployment.id]);
         Some(deployment)
     }
 
     #[track_caller]
-    fn docker(&self, words: &[&str]) -> Said {
+    pub(crate) fn docker(&self, words: &[&str]) -> Said {
         docker(words).succeeded()
     }
 
-    fn name(&self, name: &str) -> String {
+    pub(crate) fn name(&self, name: &str) -> String {
         if name.starts_with("aetest-") { name.to_owned() } else { format!("{}-{name}", self.id) }
     }
 
     /// The tag of a local image, which is built if it is not there. One at a time: tests are processes.
-    fn local_image(&self, name: &str) -> String {
+    pub(crate) fn local_image(&self, name: &str) -> String {
         let script = "exec 9>\"${TMPDIR:-/tmp}/airflow-entrypoint-images.lock\"; flock 9; docker/local/build \"$1\" >&2; docker/local/build --tag \"$1\"";
         run(Command::new("bash").args(["-ec", script, "build", name])).succeeded().stdout.trim().to_owned()
     }
@@ -120,9 +137,14 @@ impl Deployment {
 
     /// PostgreSQL on a volume, under the name `postgres`.
     pub(crate) fn postgres(&self) {
+        self.postgres_with(DATABASE_PASSWORD);
+    }
+
+    /// The same with this password.
+    pub(crate) fn postgres_with(&self, password: &str) {
         let image = self.local_image("postgres");
         let data = format!("{}:/var/lib/postgresql/data", self.volume("database"));
-        let password = format!("POSTGRES_PASSWORD={DATABASE_PASSWORD}");
+        let password = format!("POSTGRES_PASSWORD={password}");
         let settings = ["-v", &data, "-e", "POSTGRES_USER=airflow", "-e", &password, "-e", "POSTGRES_DB=airflow"];
         self.service("postgres", &image, &settings);
     }
@@ -161,6 +183,11 @@ impl Deployment {
         docker(&[&["exec", &*container], command].concat())
     }
 
+    /// The same with this as its standard input: what is secret is in no argument.
+    pub(crate) fn exec_with_input(&self, container: &str, command: &[&str], input: &str) -> Said {
+        run_with_input(Command::new("docker").args(["exec", "-i", container]).args(command), input)
+    }
+
     pub(crate) fn remove(&self, container: &str) {
         self.docker(&["rm", "-f", container]);
     }
@@ -184,10 +211,12 @@ impl Deployment {
 
     /// What all containers said, each under its command.
     pub(crate) fn logs(&self) -> String {
-        let (label, format) = (format!("label={}", self.id), "{{.ID}} {{.Image}} {{.Command}} {{.Status}}");
-        let containers = docker(&["ps", "-a", "--no-trunc", "--filter", &label, "--format", format]);
+        // A project's network has the name of ours and `_default` behind it.
+        let networks = ["", "_default"].map(|suffix| format!("network={}{suffix}", self.id));
+        let mut words = vec!["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Image}} {{.Command}} {{.Status}}"];
+        words.extend(networks.iter().flat_map(|network| ["--filter", network]));
         let log = |line: &str| format!("==> {line}\n{}", self.logs_of(line.split(' ').next().unwrap()));
-        containers.stdout.lines().map(log).collect()
+        docker(&words).stdout.lines().map(log).collect()
     }
 
     /// The status with which a container ends.
@@ -216,6 +245,7 @@ impl Deployment {
                 return answer;
             }
             assert!(Instant::now() < deadline, "no answer within {patience:?}");
+            std::thread::sleep(PAUSE);
         }
     }
 
@@ -246,28 +276,9 @@ impl Deployment {
         found.unwrap_or_else(|| panic!("no line with `{needle}` within {patience:?}:\n{}", seen.join("\n")))
     }
 
-    /// Runs one of our scripts with a Compose project of its own.
-    pub(crate) fn compose(&self, words: &[&str]) -> Said {
-        // Of the ports below those that the kernel hands out.
-        let port = 20_000 + u32::from_str_radix(&self.id[self.id.len() - 4..], 16).unwrap() % 10_000;
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).env("COMPOSE_PROJECT_NAME", &self.id).env("WEB_PORT", port.to_string());
-        command.env("AIRFLOW_VERSION", &self.version).env("ENTRYPOINT_IMAGE", self.name("up"));
-        run(&mut command)
-    }
-
-    /// The containers and volumes of our Compose project.
-    pub(crate) fn compose_leftovers(&self) -> String {
-        let label = format!("label=com.docker.compose.project={}", self.id);
-        let containers = self.docker(&["ps", "-aq", "--filter", &label]).stdout;
-        containers + &self.docker(&["volume", "ls", "-q", "--filter", &label]).stdout
-    }
-
     /// Sixteen random hex digits.
     pub(crate) fn secret(&self) -> String {
-        let mut random = [0; 8];
-        std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
-        random.iter().map(|byte| format!("{byte:02x}")).collect()
+        format!("{:016x}", u64::from_ne_bytes(random()))
     }
 
     /// A new Fernet key: 32 random bytes in base64.

@@ -12,14 +12,18 @@
 )]
 
 mod airflow;
+mod alias;
 mod artifact;
 mod celery;
+mod compose;
 mod config;
 mod config_cases;
 mod containers;
 mod engine;
+mod exec;
 mod explain;
 mod ground;
+mod hard_password;
 mod key_cases;
 mod key_places;
 mod key_sources;
@@ -31,6 +35,7 @@ mod messages;
 mod named_files;
 mod namespace;
 mod official;
+mod official_compose;
 mod order;
 mod outcome;
 mod plans;

@@ -176,6 +176,30 @@ fn p01_root_opens_the_folders_that_the_engine_made_for_it() {
 }
 
 #[test]
+fn p01_root_becomes_whom_the_folders_were_made_by() {
+    isolated("official::p01_root_becomes_whom_the_folders_were_made_by", "", || {
+        // The compose file does not tell its first container whose the folders are that it mounts.
+        let sandbox = init(V3).made_executable().with_path("AIRFLOW_CONFIG", "config/airflow.cfg");
+        for (folder, uid, gid) in [("config", 51_000, 51_000), ("home/logs", 51_000, 51_000), ("home", 50_000, 0)] {
+            fs::create_dir_all(sandbox.path(folder)).unwrap();
+            fs::set_permissions(sandbox.path(folder), fs::Permissions::from_mode(0o755)).unwrap();
+            chown(sandbox.path(folder), Some(uid), Some(gid)).unwrap();
+        }
+        for ours in ["seen", "calls", ""] {
+            chown(sandbox.path(ours), Some(51_000), Some(0)).unwrap();
+        }
+        let outcome = sandbox.run(&["version"]);
+        outcome.succeeds().says("info: become the user `default` (51000:0)");
+        let metadata = fs::metadata(sandbox.path("config/airflow.cfg")).unwrap();
+        outcome.same((metadata.uid(), metadata.gid(), metadata.mode() & 0o777), (51_000, 0, 0o640));
+        outcome.same(fs::metadata(sandbox.path("keys/fernet.key")).unwrap().uid(), 51_000);
+        // The control: a log folder that everybody may write to says nothing about whose Airflow is.
+        fs::set_permissions(sandbox.path("home/logs"), fs::Permissions::from_mode(0o1777)).unwrap();
+        sandbox.run(&["version"]).says("info: become the user `default` (50000:0)");
+    });
+}
+
+#[test]
 fn slips_of_the_pen_are_told() {
     let sandbox =
         Sandbox::new(V2).with("AIRFLOW__CORE__FERNETKEY", "x").with("AIRFLOW_CORE__EXECUTOR", "LocalExecutor");

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is where the effects live")]
 
 pub(crate) mod airflow;
+pub(crate) mod alias;
 pub(crate) mod files;
 pub(crate) mod ground;
 pub(crate) mod keys;

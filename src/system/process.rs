@@ -196,7 +196,7 @@ pub(super) fn pid_of(child: &Child) -> Pid {
     Pid::from_raw(child.id().cast_signed())
 }
 
-fn cannot_run(words: &[OsString], error: &io::Error) -> Error {
+pub(super) fn cannot_run(words: &[OsString], error: &io::Error) -> Error {
     Error::CannotRun {
         program: words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default(),
         cause: cause(error),

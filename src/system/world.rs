@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::python::Python;
 use super::reading::{read, unreadable};
 use super::signals::Signals;
-use super::{secret_commands, secret_file};
+use super::{alias, secret_commands, secret_file};
 use crate::airflow_version::Installed;
 use crate::cli::Job;
 use crate::environment::Environment;
@@ -71,6 +71,7 @@ impl World {
         let mut environment = Environment::new(std::env::vars_os());
         take_files(&mut environment)?;
         environment.unwrap_quotes();
+        alias::step_aside(&mut environment);
         let path: Vec<PathBuf> =
             environment.os("PATH").map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
         let first_word = match job {
@@ -202,11 +203,13 @@ fn find(path: &[PathBuf], word: impl AsRef<Path>, is_it: impl Fn(&Path) -> bool)
 fn users(environment: &Environment) -> Users {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let home = fs::metadata(environment.airflow_home()).ok();
+    let logs = fs::metadata(environment.log_folder()).ok();
     Users {
         uid: geteuid().as_raw(),
         gid: getegid().as_raw(),
         passwd: read("/etc/passwd"),
         group: if geteuid().is_root() { read("/etc/group") } else { String::new() },
         home_owner: home.map(|metadata| (metadata.uid(), metadata.gid())),
+        log_folder: logs.map(|metadata| (metadata.uid(), metadata.gid(), metadata.mode())),
     }
 }

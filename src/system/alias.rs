@@ -1,0 +1,49 @@
+//! Under the name `airflow`, in front of the real one on `PATH`: for `docker exec`, which has the environment of the container and not
+//! that of the command that a start has become.
+//!
+//! The `airflow.cfg` of that start says all that the environment does not; but to Airflow an empty variable says something too
+//! (`AIRFLOW__CORE__FERNET_KEY: ''` of the official compose file: no encryption). So this takes away what is empty, becomes the real
+//! program, and must not do more: no message, no file.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::{env, fs};
+
+use super::process::{cannot_run, command};
+use crate::airflow_version::AirflowOption;
+use crate::environment::Environment;
+use crate::error::Error;
+
+const NAME: &str = "airflow";
+
+/// Becomes the real one, if we were called by that name.
+pub(crate) fn become_airflow() -> Result<(), Error> {
+    if env::args_os().next().is_none_or(|name| Path::new(&name).file_name() != Some(OsStr::new(NAME))) {
+        return Ok(());
+    }
+    let mut environment = Environment::new(env::vars_os());
+    step_aside(&mut environment);
+    for variable in AirflowOption::MANAGED.map(AirflowOption::variable) {
+        if !environment.is_set(&variable) {
+            environment.change(&variable, None);
+        }
+    }
+    let words: Vec<OsString> = std::iter::once(NAME.into()).chain(env::args_os().skip(1)).collect();
+    Err(cannot_run(&words, &command(&words, &environment).exec()))
+}
+
+/// Takes the folders where we are `airflow` off `PATH`: whoever looks for that means the real one.
+pub(crate) fn step_aside(environment: &mut Environment) {
+    let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    let ours = identity(Path::new("/proc/self/exe"));
+    let Some(path) = environment.os("PATH") else { return };
+    let folders: Vec<_> = env::split_paths(path).collect();
+    let others = folders.iter().filter(|folder| ours.is_none() || identity(&folder.join(NAME)) != ours);
+    if others.clone().count() < folders.len()
+        && let Ok(path) = env::join_paths(others)
+    {
+        environment.set_path("PATH", path.into());
+    }
+}
