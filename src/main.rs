@@ -39,7 +39,7 @@ use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
-use crate::system::{airflow, files, ground, keys, process, services, store, user};
+use crate::system::{airflow, files, ground, init, keys, pid_files, process, services, store, user};
 
 fn main() -> ExitCode {
     match start() {
@@ -54,10 +54,14 @@ fn main() -> ExitCode {
 /// The whole start. Everything is decided in the plan; each line below does one part of it.
 fn start() -> Result<Exit, Error> {
     let signals = Signals::take()?; // first: nothing below may be deaf to TERM
-    let invocation = cli::read(world::arguments())?;
+    let (name, arguments) = world::arguments();
+    let invocation = cli::read_as(&name, arguments)?;
     if let Job::Say(text) = &invocation.job {
         log::data(text);
         return Ok(Exit::Success);
+    }
+    if let Job::Init(job) = &invocation.job {
+        return init::carry_out(job, &signals);
     }
     let world = World::look(&invocation.job)?;
     let settings = Settings::read(&world.environment, world.settings_file.as_ref())?;
@@ -84,5 +88,6 @@ fn start() -> Result<Exit, Error> {
     airflow::install(plan.requirements.as_ref(), &environment, &signals)?;
     services::wait(&plan.wait, &signals)?;
     airflow::migrate(&plan.migrate, &environment, &signals)?;
+    pid_files::clear(&plan.pid_files);
     process::launch(&plan.launch, &environment, &signals)
 }

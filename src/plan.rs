@@ -10,6 +10,7 @@ use crate::connections::{self, Said, Server};
 use crate::error::{Error, Found};
 use crate::identity::{self, IdentityStep};
 use crate::launch;
+use crate::launch::pid_files::{self, PidFile};
 use crate::mounts::{self, Persistence};
 use crate::readiness;
 use crate::secret::SecretKind;
@@ -45,6 +46,8 @@ pub(crate) struct Plan {
     pub requirements: Option<RequirementsStep>,
     pub wait: WaitStep,
     pub migrate: MigrateStep,
+    /// What may be left of an earlier process of the same role.
+    pub pid_files: Vec<PidFile>,
     pub launch: LaunchStep,
 }
 
@@ -60,7 +63,11 @@ impl Plan {
     pub(crate) fn make(job: &Job, settings: &Settings, world: &World, files: &Files) -> Result<Self, Error> {
         let airflow = installed(settings, world);
         let version = airflow.version;
-        let command = command(job, world, version)?;
+        let members = launch::members(job, version)?;
+        let command = match launch::lead(&members) {
+            Some(lead) => lead,
+            None => command(job, world, version)?,
+        };
         must_be_installed(&command, world)?;
         let mut needs = Needs::of(command.class, settings);
         needs.may_create_secrets |= *job == Job::Key(KeyVerb::Generate);
@@ -104,7 +111,9 @@ impl Plan {
             _ => world.users.gid,
         };
         let ground = GroundStep::new(settings, command.class, gid, &world.environment);
-        let launch = launch::decide(&command, settings, &connections, version);
+        let launch = launch::decide(&command, &members, settings, &connections, version, world);
+        let roles = if members.is_empty() { std::slice::from_ref(&command) } else { &members };
+        let pid_files = roles.iter().flat_map(|role| pid_files::of(role, &home, &world.mountinfo)).collect();
         Ok(Self {
             config: match users {
                 Some(_) => ConfigStep::Keep(config_path.clone()),
@@ -123,6 +132,7 @@ impl Plan {
             secrets,
             changes,
             hidden,
+            pid_files,
             launch,
         })
     }
@@ -179,7 +189,7 @@ fn command(job: &Job, world: &World, version: Version) -> Result<Command, Error>
     let (words, raw) = match job {
         Job::Command { words, raw } => (words, raw),
         Job::Key(_) => return Ok(ours(Class::Key, "key")),
-        Job::Say(_) | Job::Setup => return Ok(ours(Class::Setup, "setup")),
+        Job::Init(_) | Job::Say(_) | Job::Setup | Job::Supervise(_) => return Ok(ours(Class::Setup, "setup")),
     };
     match commands::look_up(words, *raw, world.first_word_on_path, version) {
         Lookup::Found(command) => Ok(command),

@@ -9,10 +9,12 @@ use serde::Deserialize;
 use crate::airflow_version::Version;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::launch::forwarding::Scope;
+use crate::launch::restart;
 use crate::nearest::nearest;
 use crate::puckel::Puckel;
 use crate::source::Source;
-use crate::values::{Choice, Handover, Prepare, WaitTimeout, boolean, umask};
+use crate::values::{Choice, Forwarded, Handover, Prepare, WaitTimeout, auto_or, boolean, grace, umask};
 
 /// What our variables start with.
 pub(crate) const PREFIX: &str = "ENTRYPOINT_";
@@ -32,15 +34,20 @@ pub(crate) struct Setting {
 }
 
 /// The settings table.
-pub(crate) const TABLE: [Setting; 12] = [
+pub(crate) const TABLE: [Setting; 17] = [
     Setting { name: "airflow_version", default: "", expects: "a version such as `2.11.2`" },
     Setting { name: "ephemeral_key", default: "false", expects: "`true` or `false`" },
+    Setting { name: "forward_signals", default: "auto", expects: "`auto` or `all`" },
+    Setting { name: "init", default: "auto", expects: "`auto`, `true` or `false`" },
     Setting { name: "key_dir", default: "/keys", expects: "an absolute path" },
     Setting { name: "migrate", default: "auto", expects: "`auto`, `true` or `false`" },
     Setting { name: "prepare", default: "auto", expects: "`auto` or `always`" },
     Setting { name: "requirements", default: "/requirements.txt", expects: "an absolute path" },
+    Setting { name: "restart", default: "off", expects: "`off` or a number" },
     Setting { name: "run_as", default: "", expects: "a user: a name or a number, with `:` and a group if need be" },
     Setting { name: "secrets", default: "env+cfg", expects: "`env+cfg` or `cmd`" },
+    Setting { name: "signal_scope", default: "auto", expects: "`auto`, `process` or `group`" },
+    Setting { name: "stop_grace", default: "30s", expects: "`forever` or a duration such as `90s` or `5m`" },
     Setting { name: "template", default: "", expects: "an absolute path" },
     Setting { name: "umask", default: "", expects: "an octal file mode mask such as `0022`" },
     Setting { name: "wait_timeout", default: "100s", expects: "`off`, `forever` or a duration such as `90s` or `5m`" },
@@ -53,12 +60,17 @@ pub(crate) const TABLE: [Setting; 12] = [
 struct Written {
     airflow_version: Option<Text>,
     ephemeral_key: Option<Text>,
+    forward_signals: Option<Text>,
+    init: Option<Text>,
     key_dir: Option<Text>,
     migrate: Option<Text>,
     prepare: Option<Text>,
     requirements: Option<Text>,
+    restart: Option<Text>,
     run_as: Option<Text>,
     secrets: Option<Text>,
+    signal_scope: Option<Text>,
+    stop_grace: Option<Text>,
     template: Option<Text>,
     umask: Option<Text>,
     wait_timeout: Option<Text>,
@@ -76,6 +88,10 @@ pub(crate) struct Settings {
     pub airflow_version: Option<Version>,
     /// Whether a generated secret may vanish with the container.
     pub ephemeral_key: bool,
+    /// Which signals an init hands on.
+    pub forward_signals: Forwarded,
+    /// Whether we stay as the init of the command.
+    pub init: Choice,
     /// The folder that keeps the secrets.
     pub key_dir: PathBuf,
     /// Who migrates the database.
@@ -86,10 +102,16 @@ pub(crate) struct Settings {
     pub puckel: Puckel,
     /// Python packages to install before a service starts.
     pub requirements: PathBuf,
+    /// How often each of several processes is started again.
+    pub restart: u32,
     /// Whom to become when we are root.
     pub run_as: Option<String>,
     /// How Airflow is given secrets and URLs.
     pub secrets: Handover,
+    /// Whom signals are for, where that is not left to us.
+    pub signal_scope: Option<Scope>,
+    /// How long several processes may take to end.
+    pub stop_grace: WaitTimeout,
     /// The user's own template of `airflow.cfg`.
     pub template: Option<PathBuf>,
     /// The file mode mask of the command.
@@ -121,13 +143,18 @@ impl Settings {
         Ok(Self {
             airflow_version: reader.value("airflow_version", |w| &w.airflow_version, Version::parse)?,
             ephemeral_key: reader.required("ephemeral_key", |w| &w.ephemeral_key, boolean)?,
+            forward_signals: reader.required("forward_signals", |w| &w.forward_signals, Forwarded::parse)?,
+            init: reader.required("init", |w| &w.init, Choice::parse)?,
             key_dir: reader.required("key_dir", |w| &w.key_dir, absolute)?,
             migrate: reader.required("migrate", |w| &w.migrate, Choice::parse)?,
             prepare: reader.required("prepare", |w| &w.prepare, Prepare::parse)?,
             puckel,
             requirements: reader.required("requirements", |w| &w.requirements, absolute)?,
+            restart: reader.required("restart", |w| &w.restart, restart::limit)?,
             run_as: reader.value("run_as", |w| &w.run_as, |text| Some(text.to_owned()))?,
             secrets: reader.required("secrets", |w| &w.secrets, Handover::parse)?,
+            signal_scope: reader.required("signal_scope", |w| &w.signal_scope, |text| auto_or(text, Scope::parse))?,
+            stop_grace: reader.required("stop_grace", |w| &w.stop_grace, grace)?,
             template: reader.value("template", |w| &w.template, absolute)?,
             umask: reader.value("umask", |w| &w.umask, umask)?,
             wait_timeout: reader.required("wait_timeout", |w| &w.wait_timeout, WaitTimeout::parse)?,

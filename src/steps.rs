@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::airflow_version::AirflowOption;
 use crate::commands::Class;
 use crate::environment::Environment;
+use crate::launch::forwarding::Manner;
 use crate::secret::SecretKind;
 use crate::secrets::Decision;
 use crate::settings::Settings;
@@ -122,6 +123,22 @@ pub(crate) enum MigrateStep {
 pub(crate) enum LaunchStep {
     End,
     Exec(Vec<OsString>),
+    /// It is our child, and we are its init.
+    Init {
+        words: Vec<OsString>,
+        manner: Manner,
+    },
     /// Several processes as equals: the end of one is the end of all.
-    Supervise(Vec<Vec<OsString>>),
+    Supervise(Supervise),
+}
+
+/// Several processes, and what they are to each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Supervise {
+    pub members: Vec<Vec<OsString>>,
+    pub manner: Manner,
+    /// How long they may take to end.
+    pub grace: WaitTimeout,
+    /// How often each is started again before its end counts.
+    pub restarts: u32,
 }

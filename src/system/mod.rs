@@ -2,9 +2,14 @@
 #![expect(clippy::disallowed_methods, reason = "this is where the effects live")]
 
 pub(crate) mod airflow;
+mod dumb_init;
+mod executable;
 pub(crate) mod files;
 pub(crate) mod ground;
+pub(crate) mod init;
 pub(crate) mod keys;
+mod output;
+pub(crate) mod pid_files;
 pub(crate) mod process;
 mod secret_commands;
 pub(crate) mod services;

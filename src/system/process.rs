@@ -2,21 +2,23 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read};
+use std::os::fd::BorrowedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
 use nix::sys::signal::{SigmaskHow, Signal, kill, killpg, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, execve, getpgrp, getpid, setsid, tcgetpgrp, tcsetpgrp};
 use zeroize::Zeroizing;
 
-use super::cause;
+use super::executable::{cannot_run, foreign};
 use super::signals::{Event, Signals};
-use super::supervise;
+use super::{init, supervise};
 use crate::environment::Environment;
-use crate::error::{Error, Exit, Found};
+use crate::error::{Error, Exit};
 use crate::log;
 use crate::steps::LaunchStep;
 
@@ -49,18 +51,22 @@ pub(super) enum Output {
 pub(crate) fn launch(step: &LaunchStep, environment: &Environment, signals: &Signals) -> Result<Exit, Error> {
     signals.check("starting the command")?;
     log::info(step);
+    // As late as can be: as PID 1 a signal between this and the next program's handlers is lost.
+    signals.check("starting the command")?;
     match step {
         LaunchStep::End => Ok(Exit::Success),
         LaunchStep::Exec(words) => Err(exec(words, environment, signals)),
-        LaunchStep::Supervise(members) => supervise::run(members, environment, signals),
+        LaunchStep::Init { words, manner } => init::run(words, *manner, environment, signals),
+        LaunchStep::Supervise(step) => supervise::run(step, environment, signals),
     }
 }
 
 /// Replaces this process. Same pid, the signal mask as we got it; every descriptor of ours is closed by the kernel.
 fn exec(words: &[OsString], environment: &Environment, signals: &Signals) -> Error {
     let mut command = command(words, environment);
-    signals.restore();
-    cannot_run(words, &command.exec())
+    prepare(&mut command, signals, Place::Ours);
+    let error = command.exec();
+    cannot_run(&command, &error)
 }
 
 /// Runs a step's command to its end, and forwards the signal that comes meanwhile.
@@ -76,7 +82,7 @@ pub(super) fn run(
         Output::Shown => command.stdout(io::stderr()),
         Output::Hidden => command.stdout(Stdio::null()).stderr(Stdio::null()),
     };
-    let child = spawn(command, words, signals)?;
+    let child = spawn(command, signals, Place::Group)?;
     let (status, stop) = wait(&child, signals, None);
     let status = status.ok_or_else(|| Error::Bug { what: "a child is lost".to_owned() })?;
     Ok(Ended { status, stop })
@@ -91,7 +97,7 @@ pub(super) fn capture(
 ) -> Result<Captured, Error> {
     let mut command = command(words, environment);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(io::stderr());
-    let mut child = spawn(command, words, signals)?;
+    let mut child = spawn(command, signals, Place::Group)?;
     let (status, stop) = wait(&child, signals, Some(Instant::now() + limit));
     let mut output = Zeroizing::new(Vec::with_capacity(PIPE));
     if let Some(mut stdout) = child.stdout.take() {
@@ -124,6 +130,9 @@ fn wait(child: &Child, signals: &Signals, deadline: Option<Instant>) -> (Option<
                         return ((!late).then_some(status), stop);
                     }
                 }
+                if is_lost(pid) {
+                    return (None, stop);
+                }
             }
         }
     }
@@ -141,6 +150,11 @@ pub(super) fn reap() -> Option<(Pid, ExitStatus)> {
     }
 }
 
+/// Whether a child that was not reaped by name is gone all the same: nix has no name for a real-time signal that has killed it.
+pub(super) fn is_lost(pid: Pid) -> bool {
+    kill(pid, None) == Err(nix::Error::ESRCH)
+}
+
 pub(super) fn command(words: &[OsString], environment: &Environment) -> Command {
     let (program, arguments) =
         words.split_first().map_or((OsString::new(), &[][..]), |(first, rest)| (first.clone(), rest));
@@ -149,28 +163,62 @@ pub(super) fn command(words: &[OsString], environment: &Environment) -> Command 
     command
 }
 
-/// Starts a child in a group of its own, with the signal mask that we were given.
-pub(super) fn spawn(mut command: Command, words: &[OsString], signals: &Signals) -> Result<Child, Error> {
+/// Where a child stands among the process groups of a terminal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In a group of its own, which has the terminal, if ours has it.
+    Foreground,
+    /// In a group of its own.
+    Group,
+    /// Where we are.
+    Ours,
+    /// In a session of its own, with the terminal that was ours.
+    Session,
+}
+
+/// Starts a child, with the signal mask that we were given.
+pub(super) fn spawn(mut command: Command, signals: &Signals, place: Place) -> Result<Child, Error> {
+    prepare(&mut command, signals, place);
+    command.spawn().map_err(|error| cannot_run(&command, &error))
+}
+
+/// What happens between fork and exec. Says whether we gave up the terminal for it.
+pub(super) fn prepare(command: &mut Command, signals: &Signals, place: Place) -> bool {
     let inherited = signals.inherited();
-    command.process_group(0);
-    // SAFETY: between fork and exec only sigprocmask(2) is called, which is async-signal-safe; nothing is allocated.
-    #[allow(unsafe_code, reason = "std has no other way to give a child its signal mask without deafening the parent")]
-    unsafe {
-        command.pre_exec(move || Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&inherited), None)?));
+    let has_terminal = tcgetpgrp(io::stdin()).is_ok_and(|group| group == getpgrp());
+    if matches!(place, Place::Foreground | Place::Group) {
+        command.process_group(0);
     }
-    command.spawn().map_err(|error| cannot_run(words, &error))
+    // execvp(3), which std uses, gives what the kernel does not know to a shell. A program for another machine is none of its business.
+    let foreign = foreign(command);
+    let before_exec = move || {
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&inherited), None)?;
+        match &foreign {
+            Some(program) => Err(execve(&program.path, &program.arguments, &program.environment).unwrap_err().into()),
+            None => Ok(()),
+        }
+    };
+    // SAFETY: between fork and exec only system calls are made, which are async-signal-safe (execve collects its pointers first; that
+    // allocation is sound in glibc's and musl's fork). The ioctls take descriptor 0 and no pointer.
+    #[allow(unsafe_code, reason = "std has no other way to give a child its signal mask and its terminal")]
+    unsafe {
+        command.pre_exec(move || {
+            if place == Place::Foreground && has_terminal {
+                // Every signal is blocked still: SIGTTOU would stop who is not in front.
+                let _ = tcsetpgrp(BorrowedFd::borrow_raw(0), getpid());
+            }
+            if place == Place::Session {
+                setsid()?;
+                libc::ioctl(0, libc::TIOCSCTTY, 0);
+            }
+            before_exec()
+        });
+        place == Place::Session && libc::ioctl(0, libc::TIOCNOTTY) == 0
+    }
 }
 
 pub(super) fn pid_of(child: &Child) -> Pid {
     Pid::from_raw(child.id().cast_signed())
-}
-
-fn cannot_run(words: &[OsString], error: &io::Error) -> Error {
-    Error::CannotRun {
-        program: words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default(),
-        cause: cause(error),
-        found: if error.kind() == io::ErrorKind::NotFound { Found::No } else { Found::NotExecutable },
-    }
 }
 
 /// An ending in words.

@@ -38,6 +38,8 @@ pub(crate) struct World {
     pub first_word_on_path: bool,
     /// Whether `airflow` belongs to a virtual environment.
     pub in_virtual_environment: bool,
+    /// Whether nobody but us reaps what is left behind.
+    pub is_pid_1: bool,
     /// `/proc/self/mountinfo`.
     pub mountinfo: String,
     pub settings_file: Option<SettingsFile>,
@@ -58,9 +60,10 @@ pub(crate) struct Files {
     printed: Vec<(String, Printed)>,
 }
 
-/// The arguments behind our own name.
-pub(crate) fn arguments() -> Vec<OsString> {
-    std::env::args_os().skip(1).collect()
+/// The name by which we were called, and the arguments behind it.
+pub(crate) fn arguments() -> (OsString, Vec<OsString>) {
+    let mut arguments = std::env::args_os();
+    (arguments.next().unwrap_or_default(), arguments.collect())
 }
 
 impl World {
@@ -82,6 +85,7 @@ impl World {
             // One that is not executable is a program all the same: that is what its message is about.
             first_word_on_path: first_word.is_some_and(|word| find(&path, word, Path::is_file).is_some()),
             in_virtual_environment: prefixes.iter().any(|prefix| prefix.join("pyvenv.cfg").is_file()),
+            is_pid_1: std::process::id() == 1,
             mountinfo: fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
             settings_file: settings_file(&environment)?,
             users: users(&environment),
@@ -181,7 +185,7 @@ fn read(path: &Path) -> io::Result<(Vec<u8>, fs::Metadata)> {
 }
 
 /// Why a file cannot be read: the cause, and for a permission the owner, the mode and who we are.
-fn unreadable(path: &Path, error: &io::Error) -> Unreadable {
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Unreadable {
     if !is_denied(error) {
         return Unreadable::Unusable(cause(error));
     }
