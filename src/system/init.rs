@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, chdir, getpid, tcgetpgrp};
+use nix::unistd::{Pid, getpid, tcgetpgrp};
 
 use super::dumb_init;
 use super::process::{Place, command, is_lost, pid_of, reap, spawn};
@@ -42,9 +42,7 @@ pub(crate) fn carry_out(job: &InitJob, signals: &Signals) -> Result<Exit, Error>
                 found: said.to_owned(),
             })?;
             let scope = scope.unwrap_or_else(|| Scope::of(words, environment.os("DUMB_INIT_SETSID")));
-            adopt();
-            let child = spawn(command(words, &environment), signals, Place::Foreground)?;
-            Ok(attend(pid_of(&child), Manner { scope, withholds: false }, signals))
+            run(words, Manner { scope, withholds: false }, &environment, signals)
         }
     }
 }
@@ -79,8 +77,6 @@ fn shed(child: Pid, manner: Manner, environment: &Environment) {
 
 /// The life of an init.
 fn attend(main: Pid, manner: Manner, signals: &Signals) -> Exit {
-    // No mount is kept busy by us.
-    let _ = chdir("/");
     // The number of a real-time signal is told by SIGCHLD alone.
     let mut killed_by = None;
     let exit = loop {

@@ -2,16 +2,18 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::libc;
 use nix::sys::signal::{SigmaskHow, Signal, kill, killpg, sigprocmask};
+use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, execve, getpgrp, getpid, setsid, tcgetpgrp, tcsetpgrp};
+use nix::unistd::{Pid, chdir, execve, fchdir, getpgrp, getpid, setsid, tcgetpgrp, tcsetpgrp};
 use zeroize::Zeroizing;
 
 use super::executable::{cannot_run, foreign};
@@ -64,7 +66,7 @@ pub(crate) fn launch(step: &LaunchStep, environment: &Environment, signals: &Sig
 /// Replaces this process. Same pid, the signal mask as we got it; every descriptor of ours is closed by the kernel.
 fn exec(words: &[OsString], environment: &Environment, signals: &Signals) -> Error {
     let mut command = command(words, environment);
-    prepare(&mut command, signals, Place::Ours);
+    prepare(&mut command, signals, Place::Ours, None);
     let error = command.exec();
     cannot_run(&command, &error)
 }
@@ -178,12 +180,23 @@ pub(super) enum Place {
 
 /// Starts a child, with the signal mask that we were given.
 pub(super) fn spawn(mut command: Command, signals: &Signals, place: Place) -> Result<Child, Error> {
-    prepare(&mut command, signals, place);
-    command.spawn().map_err(|error| cannot_run(&command, &error))
+    let here = if place == Place::Foreground { leave() } else { None };
+    prepare(&mut command, signals, place, here.clone());
+    command.spawn().map_err(|error| {
+        // The message is about a path as seen from here.
+        let _ = here.map(fchdir);
+        cannot_run(&command, &error)
+    })
 }
 
-/// What happens between fork and exec. Says whether we gave up the terminal for it.
-pub(super) fn prepare(command: &mut Command, signals: &Signals, place: Place) -> bool {
+/// Leaves the folder that we are in, so that an init keeps no mount busy. What is returned leads back.
+pub(super) fn leave() -> Option<Arc<OwnedFd>> {
+    let here = open(".", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    chdir("/").ok().map(|()| Arc::new(here))
+}
+
+/// What happens between fork and exec: the child is `here`, if we have left. Says whether we gave up the terminal for it.
+pub(super) fn prepare(command: &mut Command, signals: &Signals, place: Place, here: Option<Arc<OwnedFd>>) -> bool {
     let inherited = signals.inherited();
     let has_terminal = tcgetpgrp(io::stdin()).is_ok_and(|group| group == getpgrp());
     if matches!(place, Place::Foreground | Place::Group) {
@@ -192,6 +205,9 @@ pub(super) fn prepare(command: &mut Command, signals: &Signals, place: Place) ->
     // execvp(3), which std uses, gives what the kernel does not know to a shell. A program for another machine is none of its business.
     let foreign = foreign(command);
     let before_exec = move || {
+        if let Some(here) = &here {
+            fchdir(here)?;
+        }
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&inherited), None)?;
         match &foreign {
             Some(program) => Err(execve(&program.path, &program.arguments, &program.environment).unwrap_err().into()),
