@@ -6,15 +6,15 @@ use crate::airflow_version::AirflowOption;
 use crate::commands::Class;
 use crate::connections::{Connections, Said};
 use crate::environment::Environment;
-use crate::official::{PASSWORD, PASSWORD_CMD};
 use crate::plan::Plan;
 use crate::secret::{Secret, SecretKind};
 use crate::secrets::Decision;
 use crate::settings;
+use crate::settings::official::{PASSWORD, PASSWORD_CMD};
+use crate::settings::values::Handover;
 use crate::source::Source;
 use crate::steps::{Change, SecretStep, Value};
 use crate::urls::Redacted;
-use crate::values::Handover;
 
 impl Plan {
     /// The environment of every later step.

@@ -1,10 +1,13 @@
 //! Our command line: which of our verbs was meant, or the command of Airflow to run. Everything behind it is left alone.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::error::Error;
+use crate::launch::dumb_init::{self, Asked};
+use crate::launch::forwarding::{Manner, Scope};
 
 /// The ENTRYPOINT of an Airflow container.
 ///
@@ -31,6 +34,9 @@ enum Verbs {
         #[arg(long)]
         json: bool,
     },
+    /// Run a program as its init, and prepare nothing
+    #[command(override_usage = "airflow-entrypoint init -- PROGRAM [ARGUMENT...]")]
+    Init,
     /// Show, make, check or hand on the secrets
     #[command(subcommand, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
     Key(KeyVerb),
@@ -43,6 +49,9 @@ enum Verbs {
     },
     /// Prepare everything (secrets, airflow.cfg, database), and end
     Setup,
+    /// Run several commands of Airflow as equals: the end of one is the end of all
+    #[command(override_usage = "airflow-entrypoint supervise COMMAND...")]
+    Supervise,
 }
 
 /// What to do with the secrets.
@@ -117,16 +126,40 @@ pub(crate) enum Secrets {
 pub(crate) enum Job {
     /// Run this command; `raw` was said with `--`.
     Command { words: Vec<OsString>, raw: bool },
+    /// Be an init.
+    Init(InitJob),
     /// Do this with the secrets.
     Key(KeyVerb),
     /// Print this.
     Say(String),
     /// Prepare and end.
     Setup,
+    /// Run these commands of Airflow, one an argument, as equals.
+    Supervise(Vec<OsString>),
+}
+
+/// What to be an init of. Nothing else is done for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum InitJob {
+    /// Of our child of this number: what a start goes on with, when it has dropped all that it needed before.
+    Attend { child: i32, manner: Manner },
+    /// As dumb-init.
+    DumbInit(Asked),
+    /// Of this program.
+    Run(Vec<OsString>),
+}
+
+/// Reads the arguments behind the name by which we were called.
+pub(crate) fn read_as(name: &OsStr, arguments: Vec<OsString>) -> Result<Invocation, Error> {
+    if Path::new(name).file_name() == Some(OsStr::new("dumb-init")) {
+        let job = Job::Init(InitJob::DumbInit(dumb_init::read(name, &arguments)));
+        return Ok(Invocation { mode: Mode::Carry, job });
+    }
+    read(arguments)
 }
 
 /// Reads the arguments behind our own name.
-pub(crate) fn read(arguments: Vec<OsString>) -> Result<Invocation, Error> {
+fn read(arguments: Vec<OsString>) -> Result<Invocation, Error> {
     let text = |index: usize| arguments.get(index).and_then(|word| word.to_str()).unwrap_or_default();
     let (mode, taken) = match (text(0), text(1)) {
         ("explain", "--json") => (Mode::Explain(Form::Json), 2),
@@ -135,13 +168,16 @@ pub(crate) fn read(arguments: Vec<OsString>) -> Result<Invocation, Error> {
         ("render-cfg", _) => (Mode::RenderConfig(Secrets::Hidden), 1),
         _ => (Mode::Carry, 0),
     };
-    match text(taken) {
+    let rest = &arguments[taken..];
+    let asks_for_help = |word: &str| is_option(word) || word.is_empty();
+    match (text(taken), text(taken + 1)) {
         // A word that begins like an option is one of ours here, and there is none.
-        first if is_option(first) || taken > 0 && first.starts_with('-') && first != "--" => verb(&arguments),
-        "help" | "key" if taken == 0 => verb(&arguments),
-        "setup" if taken == 0 => verb(&arguments),
-        "setup" if arguments.len() == taken + 1 => Ok(Invocation { mode, job: Job::Setup }),
-        _ => Ok(Invocation { mode, job: command(&arguments[taken..]) }),
+        (first, _) if is_option(first) || taken > 0 && first.starts_with('-') && first != "--" => verb(&arguments),
+        ("init", next) if taken == 0 && !asks_for_help(next) => Ok(Invocation { mode, job: init(&rest[1..])? }),
+        ("supervise", next) if !asks_for_help(next) => Ok(Invocation { mode, job: Job::Supervise(rest[1..].to_vec()) }),
+        ("setup", _) if taken > 0 && rest.len() == 1 => Ok(Invocation { mode, job: Job::Setup }),
+        ("help" | "init" | "key" | "setup" | "supervise", _) if taken == 0 => verb(&arguments),
+        _ => Ok(Invocation { mode, job: command(rest) }),
     }
 }
 
@@ -156,11 +192,49 @@ fn command(arguments: &[OsString]) -> Job {
     }
 }
 
+/// What stands behind `init`: a program, behind `--` or not, or the words of `attending`.
+fn init(arguments: &[OsString]) -> Result<Job, Error> {
+    let words = match arguments.split_first() {
+        Some((first, rest)) if first == "--" => rest,
+        Some((first, rest)) if first == ATTEND => {
+            let text = |index: usize| rest.get(index).and_then(|word| word.to_str()).unwrap_or_default();
+            let child = text(0).parse().ok().filter(|&child| child > 1);
+            if let (Some(child), Some(scope)) = (child, Scope::parse(text(1))) {
+                let manner = Manner { scope, withholds: text(2) == WITHHOLDS };
+                return Ok(Job::Init(InitJob::Attend { child, manner }));
+            }
+            &[]
+        }
+        _ => arguments,
+    };
+    match words.first() {
+        Some(_) => Ok(Job::Init(InitJob::Run(words.to_vec()))),
+        None => Err(Error::Usage {
+            message: "cannot be an init of nothing: expected a program behind `init --`".to_owned(),
+        }),
+    }
+}
+
+const ATTEND: &str = "--attend";
+const WITHHOLDS: &str = "airflow";
+
+/// The arguments by which we go on as the init of a child that we have.
+pub(crate) fn attending(child: i32, manner: Manner) -> Vec<String> {
+    let withholds = manner.withholds.then(|| WITHHOLDS.to_owned());
+    ["init".to_owned(), ATTEND.to_owned(), child.to_string(), manner.scope.to_string()]
+        .into_iter()
+        .chain(withholds)
+        .collect()
+}
+
 fn verb(arguments: &[OsString]) -> Result<Invocation, Error> {
     let parsed =
         Cli::try_parse_from(std::iter::once(OsString::from("airflow-entrypoint")).chain(arguments.iter().cloned()));
     let job = match parsed {
         Ok(Cli { verb: Verbs::Setup }) => Job::Setup,
+        Ok(Cli { verb: Verbs::Init | Verbs::Supervise }) => {
+            return Err(Error::Usage { message: format!("the verb `{}` needs a command", arguments[0].display()) });
+        }
         Ok(Cli { verb: Verbs::Key(verb) }) => Job::Key(verb),
         Ok(Cli { verb: Verbs::Explain { .. } | Verbs::RenderCfg { .. } }) => command(&[]),
         Err(asked) if !asked.use_stderr() => Job::Say(asked.render().to_string()),
@@ -177,51 +251,5 @@ fn verb(arguments: &[OsString]) -> Result<Invocation, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<Invocation, String> {
-        let arguments = text.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect();
-        super::read(arguments).map_err(|error| error.to_string())
-    }
-
-    fn run(mode: Mode, text: &str, raw: bool) -> Result<Invocation, String> {
-        let words = text.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect();
-        Ok(Invocation { mode, job: Job::Command { words, raw } })
-    }
-
-    #[test]
-    fn commands_are_left_alone() {
-        assert_eq!(read("webserver --help"), run(Mode::Carry, "webserver --help", false));
-        assert_eq!(read(""), run(Mode::Carry, "", false));
-        assert_eq!(read("-- setup x"), run(Mode::Carry, "setup x", true));
-        let (text, json) = (Mode::Explain(Form::Text), Mode::Explain(Form::Json));
-        assert_eq!(read("explain"), run(text, "", false));
-        assert_eq!(read("explain webserver -p 1"), run(text, "webserver -p 1", false));
-        assert_eq!(read("explain -- bash"), run(text, "bash", true));
-        assert_eq!(read("explain --json"), run(json, "", false));
-        assert_eq!(read("explain --json webserver --json"), run(json, "webserver --json", false));
-        assert_eq!(read("render-cfg scheduler"), run(Mode::RenderConfig(Secrets::Hidden), "scheduler", false));
-        assert_eq!(read("render-cfg --show-secrets"), run(Mode::RenderConfig(Secrets::Shown), "", false));
-    }
-
-    #[test]
-    fn verbs() {
-        assert_eq!(read("setup"), Ok(Invocation { mode: Mode::Carry, job: Job::Setup }));
-        assert_eq!(read("key show --yes").unwrap().job, Job::Key(KeyVerb::Show { yes: true }));
-        let export = KeyVerb::Export { form: ExportForm::K8sSecret };
-        assert_eq!(read("key export --as k8s-secret").unwrap().job, Job::Key(export));
-        assert!(read("key shwo").unwrap_err().contains("unrecognized subcommand `shwo`"));
-        assert_eq!(read("explain setup"), Ok(Invocation { mode: Mode::Explain(Form::Text), job: Job::Setup }));
-        assert!(read("explain --jsno").unwrap_err().contains("unexpected argument `--jsno`"));
-        assert!(read("setup now").unwrap_err().contains("unexpected argument `now`"));
-        for words in
-            ["key --help", "key", "--help", "-h", "setup --help", "explain --help", "render-cfg --help", "--version"]
-        {
-            assert!(
-                matches!(read(words), Ok(Invocation { job: Job::Say(text), .. }) if text.contains("airflow-entrypoint")),
-                "{words}"
-            );
-        }
-    }
-}
+#[path = "cli_tests.rs"]
+mod tests;

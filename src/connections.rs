@@ -11,10 +11,10 @@ use crate::error::Error;
 use crate::executor::Executor;
 use crate::expansion::expanded;
 use crate::given::{Found, Settled};
-use crate::puckel::Puckel;
+use crate::settings::puckel::Puckel;
 use crate::source::Source;
 use crate::steps::{Change, Value};
-use crate::url_parts;
+use crate::urls::parts;
 use crate::urls::{self, Endpoint};
 
 /// What follows from the variables about Airflow's connections.
@@ -148,11 +148,11 @@ impl Said<'_> {
             found.warnings.extend(self.unused("POSTGRES_", &format!("the database's URL is that of {}", given.source)));
             given
         } else if from_parts {
-            Settled::built(url_parts::postgres(parts), Source::Derived("`POSTGRES_...`".to_owned()))
+            Settled::built(parts::postgres(parts), Source::Derived("`POSTGRES_...`".to_owned()))
         } else if let Some(configured) = configured {
             configured
         } else if wants_server {
-            Settled::built(url_parts::postgres(parts), Source::Default)
+            Settled::built(parts::postgres(parts), Source::Default)
         } else {
             let why = format!("`{}` keeps to SQLite", executor.as_str());
             found.warnings.extend(self.unused("POSTGRES_", &why));
@@ -178,8 +178,8 @@ impl Said<'_> {
         } else {
             match self.configured(option).filter(|_| parts.is_empty()) {
                 Some(configured) => configured,
-                None if parts.is_empty() => Settled::built(url_parts::redis(parts), Source::Default),
-                None => Settled::built(url_parts::redis(parts), Source::Derived("`REDIS_...`".to_owned())),
+                None if parts.is_empty() => Settled::built(parts::redis(parts), Source::Default),
+                None => Settled::built(parts::redis(parts), Source::Derived("`REDIS_...`".to_owned())),
             }
         };
         let says_nothing = !settled.value.contains("ssl_c") && !self.environment.is_set("AIRFLOW__CELERY__SSL_ACTIVE");
@@ -209,7 +209,7 @@ impl Said<'_> {
             found.push(chosen, option);
             return Ok(server);
         }
-        match (url.and_then(url_parts::result_backend), database) {
+        match (url.and_then(parts::result_backend), database) {
             (Some(url), _) => {
                 found.push(Settled::built(url, Source::Derived("the database's URL".to_owned())), option);
                 Ok(None)

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use crate::airflow_version::AirflowOption;
 use crate::error::Error;
+use crate::settings::{self, official, puckel};
 use crate::source::Source;
-use crate::{official, puckel, settings};
 
 /// Variables and their values. A value need not be text; `Debug` shows names alone.
 #[derive(Clone, Default, PartialEq, Eq)]

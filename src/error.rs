@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 pub(crate) use crate::exit::Exit;
-use crate::official::{PASSWORD, PASSWORD_CMD};
 use crate::secret::SecretKind;
+use crate::settings::official::{PASSWORD, PASSWORD_CMD};
 use crate::source::Source;
 use crate::template::TemplateError;
 
@@ -122,6 +122,8 @@ pub(crate) enum Unreadable {
 /// Whether a program that could not be started was there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
+    /// It is there, and what it needs is not.
+    Incomplete,
     No,
     NotExecutable,
 }
@@ -136,7 +138,9 @@ impl Error {
             | Self::FolderNotWritable { cause: Unreadable::Denied(_), .. }
             | Self::Unreadable { cause: Unreadable::Denied(_), .. } => Exit::Permission,
             Self::CannotWrite { .. } | Self::FolderNotWritable { .. } | Self::KeyExists { .. } => Exit::CannotCreate,
-            Self::CannotRun { found: Found::No, .. } | Self::CommandNotFound { .. } => Exit::NotFound,
+            Self::CannotRun { found: Found::Incomplete | Found::No, .. } | Self::CommandNotFound { .. } => {
+                Exit::NotFound
+            }
             Self::CannotRun { .. } => Exit::NotExecutable,
             Self::Interrupted { signal, .. } => Exit::Signal(*signal),
             Self::SchemaNotReady { .. } | Self::Unreachable { .. } => Exit::Unavailable,
@@ -174,7 +178,9 @@ impl Error {
             Self::CannotWrite { path, denied: true, .. } => {
                 format!("let this user write to `{}` (chown, or `user:` of the container)", path.parent().unwrap_or(path).display())
             }
-            Self::CannotWrite { .. } | Self::CannotRun { found: Found::NotExecutable, .. } => return None,
+            Self::CannotWrite { .. } | Self::CannotRun { found: Found::Incomplete | Found::NotExecutable, .. } => {
+                return None;
+            }
             Self::CannotRun { program, .. } if program == "airflow" => {
                 "install Airflow in this image, or put the folder of its `airflow` on `PATH`".to_owned()
             }

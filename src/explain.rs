@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Formatter};
 
 use crate::commands::Class;
 use crate::identity::IdentityStep;
+use crate::launch::forwarding::Scope;
 use crate::plan::Plan;
 use crate::secret::Secret;
 use crate::secrets::Decision;
@@ -107,9 +108,16 @@ impl Display for LaunchStep {
         match self {
             Self::End => write!(f, "end, since all is prepared"),
             Self::Exec(words) => write!(f, "become {}", Words(words)),
-            Self::Supervise(members) => {
+            Self::Init { words, manner } => {
+                let scope = match manner.scope {
+                    Scope::Group => "its whole group",
+                    Scope::Process => "its main process alone",
+                };
+                write!(f, "stay as the init of {}; signals are for {scope}", Words(words))
+            }
+            Self::Supervise(step) => {
                 write!(f, "run as equals")?;
-                for (index, words) in members.iter().enumerate() {
+                for (index, words) in step.members.iter().enumerate() {
                     write!(f, "{} {}", if index == 0 { "" } else { "," }, Words(words))?;
                 }
                 Ok(())
@@ -130,6 +138,12 @@ impl Display for Class {
             Self::Task => "one task",
         })
     }
+}
+
+/// What a command is in Airflow: `scheduler`, `celery worker`.
+pub(crate) fn role(words: &[OsString]) -> String {
+    let name = Words(words).to_string();
+    name.trim_matches('`').trim_end_matches(" ...").trim_start_matches("airflow ").to_owned()
 }
 
 /// A command by its name alone: arguments may hold passwords.

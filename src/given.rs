@@ -3,11 +3,11 @@
 use crate::airflow_version::AirflowOption;
 use crate::connections::Said;
 use crate::error::Error;
-use crate::puckel;
+use crate::settings::puckel;
 use crate::source::Source;
 use crate::steps::{Change, Value};
-use crate::url_parts;
 use crate::urls::Redacted;
+use crate::urls::parts;
 
 /// A value with its source, and whether Airflow must be told of it.
 pub(crate) struct Settled {
@@ -36,7 +36,7 @@ impl Settled {
     /// With a dialect that SQLAlchemy knows.
     pub(crate) fn with_known_dialect(self, found: &mut Found) -> Self {
         let (celery, url) = self.value.strip_prefix("db+").map_or(("", self.value.as_str()), |url| ("db+", url));
-        let Some(known) = url_parts::with_known_dialect(url) else { return self };
+        let Some(known) = parts::with_known_dialect(url) else { return self };
         found.notes.push(format!("`postgres://` of {} is `postgresql://` to SQLAlchemy", self.source));
         Self::built([celery, &known].concat(), self.source)
     }

@@ -38,6 +38,11 @@ pub(crate) fn data(text: impl Display) -> Exit {
     Exit::Success
 }
 
+/// Writes text to stderr as it is, for what has words of its own.
+pub(crate) fn plain(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 fn line(level: &str, message: Arguments<'_>) {
     let text = format!("airflow-entrypoint: {level}: {message}\n");
     // Nothing is left to tell it to when stderr is gone.

@@ -20,14 +20,10 @@ mod identity;
 mod launch;
 mod log;
 mod mounts;
-mod near_misses;
 mod nearest;
 mod needs;
-mod official;
 mod plan;
-mod puckel;
 mod readiness;
-mod rendering;
 mod report;
 mod requirements;
 mod secret;
@@ -37,10 +33,8 @@ mod source;
 mod steps;
 mod system;
 mod template;
-mod url_parts;
 mod urls;
 mod user_config;
-mod values;
 
 use std::process::ExitCode;
 
@@ -50,7 +44,7 @@ use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
-use crate::system::{airflow, alias, files, ground, keys, packages, process, services, store, user};
+use crate::system::{airflow, alias, files, ground, init, keys, packages, pid_files, process, services, store, user};
 
 fn main() -> ExitCode {
     match start() {
@@ -66,9 +60,13 @@ fn main() -> ExitCode {
 fn start() -> Result<Exit, Error> {
     alias::become_airflow()?; // if that is how we were called
     let signals = Signals::take()?; // first: nothing below may be deaf to TERM
-    let invocation = cli::read(world::arguments())?;
+    let (name, arguments) = world::arguments();
+    let invocation = cli::read_as(&name, arguments)?;
     if let Job::Say(text) = &invocation.job {
         return Ok(log::data(text));
+    }
+    if let Job::Init(job) = &invocation.job {
+        return init::carry_out(job, &signals);
     }
     let world = World::look(&invocation.job)?;
     let settings = Settings::read(&world.environment, world.settings_file.as_ref())?;
@@ -95,5 +93,6 @@ fn start() -> Result<Exit, Error> {
     services::wait(&plan.wait, &signals)?;
     airflow::migrate(&plan.migrate, &environment, &signals)?;
     airflow::create_user(plan.user.as_ref(), &environment, &signals)?;
+    pid_files::clear(&plan.pid_files);
     process::launch(&plan.launch, &environment, &signals)
 }

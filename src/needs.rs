@@ -1,11 +1,11 @@
 //! What a command gets before it runs, and why (the table in README).
 
 use crate::commands::{Class, Command, airflow};
-use crate::official::AdminUser;
 use crate::requirements::RequirementsStep;
 use crate::settings::Settings;
+use crate::settings::official::AdminUser;
+use crate::settings::values::{Choice, Prepare, WaitTimeout};
 use crate::steps::{MigrateStep, UserStep, WaitStep};
-use crate::values::{Choice, Prepare, WaitTimeout};
 
 /// What a class of commands gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

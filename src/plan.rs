@@ -11,6 +11,7 @@ use crate::differences;
 use crate::error::{Error, Found};
 use crate::identity::{self, IdentityStep};
 use crate::launch;
+use crate::launch::pid_files::{self, PidFile};
 use crate::mounts::{self, Persistence};
 use crate::needs::{Needs, Reasons};
 use crate::readiness;
@@ -18,11 +19,11 @@ use crate::requirements::{self, RequirementsStep};
 use crate::secret::SecretKind;
 use crate::secrets::{self, Creation, Evidence};
 use crate::settings::Settings;
+use crate::settings::values::Handover;
 use crate::source::Source;
 use crate::steps::{Change, ConfigStep, GroundStep, LaunchStep, MigrateStep, SecretStep, UserStep, WaitStep};
 use crate::system::world::{Files, World};
 use crate::user_config;
-use crate::values::Handover;
 
 /// The whole start, decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub(crate) struct Plan {
     pub wait: WaitStep,
     pub migrate: MigrateStep,
     pub user: Option<UserStep>,
+    /// What may be left of an earlier process of the same role.
+    pub pid_files: Vec<PidFile>,
     pub launch: LaunchStep,
     /// Why steps are taken or not.
     pub reasons: Reasons,
@@ -74,7 +77,11 @@ impl Plan {
     pub(crate) fn make(job: &Job, settings: &Settings, world: &World, files: &Files) -> Result<Self, Error> {
         let airflow = installed(settings, world);
         let version = airflow.version;
-        let command = command(job, world, version)?;
+        let members = launch::members(job, version)?;
+        let command = match launch::lead(&members) {
+            Some(lead) => lead,
+            None => command(job, world, version)?,
+        };
         must_be_installed(&command, world)?;
         let mut needs = Needs::of(command.class, settings);
         needs.may_create_secrets |= *job == Job::Key(KeyVerb::Generate);
@@ -142,7 +149,9 @@ impl Plan {
             readiness::migrate(needs.migrate, settings, &files.key_dir, &connections.database, &command, version);
         let user = needs.user(settings, version.create_user_command());
         let reasons = needs.reasons(settings, requirements.as_ref(), &wait, &migrate, &command);
-        let launch = launch::decide(&command, settings, &connections, version);
+        let launch = launch::decide(&command, &members, settings, &connections, version, world);
+        let roles = if members.is_empty() { std::slice::from_ref(&command) } else { &members };
+        let pid_files = roles.iter().flat_map(|role| pid_files::of(role, &home, &world.mountinfo)).collect();
         Ok(Self {
             settings: settings.written.clone(),
             config,
@@ -164,6 +173,7 @@ impl Plan {
             given,
             configured,
             hidden,
+            pid_files,
             launch,
         })
     }
@@ -204,7 +214,7 @@ fn command(job: &Job, world: &World, version: Version) -> Result<Command, Error>
     let (words, raw) = match job {
         Job::Command { words, raw } => (words, raw),
         Job::Key(_) => return Ok(ours(Class::Key, "key")),
-        Job::Say(_) | Job::Setup => return Ok(ours(Class::Setup, "setup")),
+        Job::Init(_) | Job::Say(_) | Job::Setup | Job::Supervise(_) => return Ok(ours(Class::Setup, "setup")),
     };
     match commands::look_up(words, *raw, world.first_word_on_path, version) {
         Lookup::Found(command) => Ok(command),

@@ -6,8 +6,8 @@ use crate::airflow_version::Version;
 use crate::commands::{Class, Command, airflow};
 use crate::connections::{Connections, Server};
 use crate::settings::Settings;
+use crate::settings::values::{Choice, WaitTimeout};
 use crate::steps::{MigrateStep, Service, WaitStep};
-use crate::values::{Choice, WaitTimeout};
 
 /// What to wait for.
 pub(crate) fn wait(needed: bool, settings: &Settings, connections: &Connections) -> WaitStep {

@@ -1,5 +1,7 @@
 //! The dry run: the plan as text for people and as JSON for programs. Both say the same, and each step says what the log will say.
 
+mod rendering;
+
 use std::fmt::{self, Display, Formatter};
 
 use serde::Serialize;
@@ -10,7 +12,6 @@ use crate::error::Error;
 use crate::explain::Words;
 use crate::identity::IdentityStep;
 use crate::plan::Plan;
-use crate::rendering;
 use crate::secrets::Decision;
 use crate::steps::{Change, ConfigStep, MigrateStep, SecretStep, Value};
 

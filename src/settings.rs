@@ -2,7 +2,12 @@
 //!
 //! Each value is checked alone here; what follows from all of them together is the plan's business.
 
-use std::cell::RefCell;
+mod near_misses;
+pub(crate) mod official;
+pub(crate) mod puckel;
+mod reader;
+pub(crate) mod values;
+
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -10,12 +15,14 @@ use serde::Deserialize;
 use crate::airflow_version::Version;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::near_misses;
+use crate::launch::forwarding::Scope;
+use crate::launch::restart;
 use crate::nearest::nearest;
-use crate::official::Official;
-use crate::puckel::Puckel;
+use crate::settings::official::Official;
+use crate::settings::puckel::Puckel;
+use crate::settings::reader::Reader;
+use crate::settings::values::{Choice, Forwarded, Handover, Prepare, WaitTimeout, auto_or, boolean, grace, umask};
 use crate::source::Source;
-use crate::values::{Choice, Handover, Prepare, WaitTimeout, boolean, umask};
 
 /// What our variables start with.
 pub(crate) const PREFIX: &str = "ENTRYPOINT_";
@@ -35,15 +42,20 @@ pub(crate) struct Setting {
 }
 
 /// The settings table.
-pub(crate) const TABLE: [Setting; 12] = [
+pub(crate) const TABLE: [Setting; 17] = [
     Setting { name: "airflow_version", default: "", expects: "a version such as `2.11.2`" },
     Setting { name: "ephemeral_key", default: "false", expects: "`true` or `false`" },
+    Setting { name: "forward_signals", default: "auto", expects: "`auto` or `all`" },
+    Setting { name: "init", default: "auto", expects: "`auto`, `true` or `false`" },
     Setting { name: "key_dir", default: "", expects: "an absolute path" },
     Setting { name: "migrate", default: "auto", expects: "`auto`, `true` or `false`" },
     Setting { name: "prepare", default: "auto", expects: "`auto` or `always`" },
     Setting { name: "requirements", default: "/requirements.txt", expects: "an absolute path" },
+    Setting { name: "restart", default: "off", expects: "`off` or a number" },
     Setting { name: "run_as", default: "", expects: "a user: a name or a number, with `:` and a group if need be" },
     Setting { name: "secrets", default: "env+cfg", expects: "`env+cfg` or `cmd`" },
+    Setting { name: "signal_scope", default: "auto", expects: "`auto`, `process` or `group`" },
+    Setting { name: "stop_grace", default: "30s", expects: "`forever` or a duration such as `90s` or `5m`" },
     Setting { name: "template", default: "", expects: "an absolute path" },
     Setting { name: "umask", default: "", expects: "an octal file mode mask such as `0022`" },
     Setting { name: "wait_timeout", default: "100s", expects: "`off`, `forever` or a duration such as `90s` or `5m`" },
@@ -56,12 +68,17 @@ pub(crate) const TABLE: [Setting; 12] = [
 struct Written {
     airflow_version: Option<Text>,
     ephemeral_key: Option<Text>,
+    forward_signals: Option<Text>,
+    init: Option<Text>,
     key_dir: Option<Text>,
     migrate: Option<Text>,
     prepare: Option<Text>,
     requirements: Option<Text>,
+    restart: Option<Text>,
     run_as: Option<Text>,
     secrets: Option<Text>,
+    signal_scope: Option<Text>,
+    stop_grace: Option<Text>,
     template: Option<Text>,
     umask: Option<Text>,
     wait_timeout: Option<Text>,
@@ -79,6 +96,10 @@ pub(crate) struct Settings {
     pub airflow_version: Option<Version>,
     /// Whether a generated secret may vanish with the container.
     pub ephemeral_key: bool,
+    /// Which signals an init hands on.
+    pub forward_signals: Forwarded,
+    /// Whether we stay as the init of the command.
+    pub init: Choice,
     /// The folder that keeps the secrets, where it is not left to us.
     pub key_dir: Option<PathBuf>,
     /// Who migrates the database.
@@ -91,10 +112,16 @@ pub(crate) struct Settings {
     pub puckel: Puckel,
     /// Python packages to install before a service starts.
     pub requirements: PathBuf,
+    /// How often each of several processes is started again.
+    pub restart: u32,
     /// Whom to become when we are root.
     pub run_as: Option<String>,
     /// How Airflow is given secrets and URLs.
     pub secrets: Handover,
+    /// Whom signals are for, where that is not left to us.
+    pub signal_scope: Option<Scope>,
+    /// How long several processes may take to end.
+    pub stop_grace: WaitTimeout,
     /// The user's own template of `airflow.cfg`.
     pub template: Option<PathBuf>,
     /// The file mode mask of the command.
@@ -122,7 +149,7 @@ impl Settings {
         let from_environment = written_in_environment(environment)?;
         let from_file = file.map(written_in_file).transpose()?.unwrap_or_default();
         let path = file.map_or(Path::new(SETTINGS_FILE), |file| &file.path);
-        let reader = Reader { environment, from_environment, from_file, path, written: RefCell::default() };
+        let reader = Reader::new(environment, from_environment, from_file, path);
         let mut warnings = Vec::new();
         warnings.extend(
             environment.unwrapped().map(|name| {
@@ -151,13 +178,18 @@ impl Settings {
         Ok(Self {
             airflow_version: reader.value("airflow_version", |w| &w.airflow_version, Version::parse)?,
             ephemeral_key: reader.required("ephemeral_key", |w| &w.ephemeral_key, boolean)?,
+            forward_signals: reader.required("forward_signals", |w| &w.forward_signals, Forwarded::parse)?,
+            init: reader.required("init", |w| &w.init, Choice::parse)?,
             key_dir: reader.value("key_dir", |w| &w.key_dir, absolute)?,
             migrate,
             prepare: reader.required("prepare", |w| &w.prepare, Prepare::parse)?,
             puckel,
             requirements: reader.required("requirements", |w| &w.requirements, absolute)?,
+            restart: reader.required("restart", |w| &w.restart, restart::limit)?,
             run_as: reader.value("run_as", |w| &w.run_as, |text| Some(text.to_owned()))?,
             secrets: reader.required("secrets", |w| &w.secrets, Handover::parse)?,
+            signal_scope: reader.required("signal_scope", |w| &w.signal_scope, |text| auto_or(text, Scope::parse))?,
+            stop_grace: reader.required("stop_grace", |w| &w.stop_grace, grace)?,
             template: reader.value("template", |w| &w.template, absolute)?,
             umask: reader.value("umask", |w| &w.umask, umask)?,
             wait_timeout,
@@ -166,74 +198,6 @@ impl Settings {
             written: reader.written(),
             warnings,
         })
-    }
-}
-
-/// Finds a setting in the environment, else in the file.
-struct Reader<'a> {
-    environment: &'a Environment,
-    from_environment: Written,
-    from_file: Written,
-    path: &'a Path,
-    /// What has been read so far.
-    written: RefCell<Vec<(&'static str, String, Source)>>,
-}
-
-impl Reader<'_> {
-    /// A setting that has a default.
-    fn required<T>(
-        &self,
-        name: &str,
-        field: impl Fn(&Written) -> &Option<Text>,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<T, Error> {
-        self.value(name, field, parse)?
-            .ok_or_else(|| Error::Bug { what: format!("the setting `{name}` has no default") })
-    }
-
-    fn value<T>(
-        &self,
-        name: &str,
-        field: impl Fn(&Written) -> &Option<Text>,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<Option<T>, Error> {
-        let Some(row) = TABLE.iter().find(|row| row.name == name) else {
-            return Err(Error::Bug { what: format!("there is no setting `{name}`") });
-        };
-        let (text, source) = match (field(&self.from_environment), field(&self.from_file)) {
-            (Some(text), _) => (text.0.as_str(), self.environment.source(&variable(name))),
-            (None, Some(text)) => {
-                (text.0.as_str(), Source::Option { file: self.path.to_owned(), name: name.to_owned() })
-            }
-            (None, None) if row.default.is_empty() => return Ok(None),
-            (None, None) => (row.default, Source::Default),
-        };
-        let value = parse(text).ok_or_else(|| Error::Setting {
-            source_of_it: source.clone(),
-            expected: row.expects,
-            found: text.to_owned(),
-        })?;
-        self.written.borrow_mut().push((row.name, text.to_owned(), source));
-        Ok(Some(value))
-    }
-
-    /// Whether anybody said anything.
-    fn is_said(&self, field: impl Fn(&Written) -> &Option<Text>) -> bool {
-        field(&self.from_environment).is_some() || field(&self.from_file).is_some()
-    }
-
-    /// Notes that another variable decides instead.
-    fn overrule(&self, name: &'static str, text: String, source: Source) {
-        let mut written = self.written.borrow_mut();
-        written.retain(|(other, ..)| *other != name);
-        written.push((name, text, source));
-    }
-
-    /// What was read, by name.
-    fn written(&self) -> Vec<(&'static str, String, Source)> {
-        let mut written = self.written.take();
-        written.sort_by_key(|(name, ..)| *name);
-        written
     }
 }
 

@@ -5,7 +5,7 @@ use super::*;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-use crate::puckel::Parts;
+use crate::settings::puckel::Parts;
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
     Environment::new(variables.iter().map(|&(name, value)| (name.into(), value.into())))
@@ -21,14 +21,19 @@ fn without_a_word_every_setting_has_its_default() {
     let expected = Settings {
         airflow_version: None,
         ephemeral_key: false,
+        forward_signals: Forwarded::Auto,
+        init: Choice::Auto,
         key_dir: None,
         migrate: Choice::Auto,
         official: Official::default(),
         prepare: Prepare::Auto,
         puckel: Puckel::default(),
         requirements: "/requirements.txt".into(),
+        restart: 0,
         run_as: None,
         secrets: Handover::Plain,
+        signal_scope: None,
+        stop_grace: WaitTimeout::After(Duration::from_secs(30)),
         template: None,
         umask: None,
         wait_timeout: WaitTimeout::After(Duration::from_secs(100)),
@@ -72,9 +77,13 @@ fn each_setting_can_be_said_in_both_places_and_is_checked_in_both() {
         let name = variable(row.name);
         let (wrong, right) = match row.name {
             "airflow_version" => ("latest", "3.1.0"),
+            "forward_signals" => ("some", "all"),
             "key_dir" | "requirements" | "template" => ("relative", "/absolute"),
             "prepare" => ("sometimes", "always"),
+            "restart" => ("often", "3"),
             "secrets" => ("hidden", "cmd"),
+            "signal_scope" => ("session", "group"),
+            "stop_grace" => ("off", "1s"),
             "umask" => ("0888", "027"),
             "wait_timeout" => ("soon", "1s"),
             _ => ("perhaps", "true"),

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use crate::airflow_version::AirflowOption;
 use crate::commands::Class;
 use crate::environment::Environment;
-use crate::official::Password;
+use crate::launch::forwarding::Manner;
 use crate::secret::SecretKind;
 use crate::secrets::Decision;
 use crate::settings::Settings;
+use crate::settings::official::Password;
+use crate::settings::values::WaitTimeout;
 use crate::source::Source;
 use crate::urls::{Endpoint, Redacted};
-use crate::values::WaitTimeout;
 
 /// One secret, the option that carries it, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +143,22 @@ pub(crate) enum MigrateStep {
 pub(crate) enum LaunchStep {
     End,
     Exec(Vec<OsString>),
+    /// It is our child, and we are its init.
+    Init {
+        words: Vec<OsString>,
+        manner: Manner,
+    },
     /// Several processes as equals: the end of one is the end of all.
-    Supervise(Vec<Vec<OsString>>),
+    Supervise(Supervise),
+}
+
+/// Several processes, and what they are to each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Supervise {
+    pub members: Vec<Vec<OsString>>,
+    pub manner: Manner,
+    /// How long they may take to end.
+    pub grace: WaitTimeout,
+    /// How often each is started again before its end counts.
+    pub restarts: u32,
 }

@@ -2,6 +2,8 @@
 //!
 //! Not the `url` crate: it refuses host lists (`h1:5432,h2:5432`), which libpq and kombu take.
 
+pub(crate) mod parts;
+
 use std::fmt;
 
 use crate::error::Error;

@@ -15,9 +15,9 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::explain::Words;
 use crate::log;
-use crate::official::{PASSWORD, PASSWORD_CMD, Password};
+use crate::settings::official::{PASSWORD, PASSWORD_CMD, Password};
+use crate::settings::values::WaitTimeout;
 use crate::steps::{MigrateStep, UserStep};
-use crate::values::WaitTimeout;
 
 /// The pause between two looks at a schema that is not there yet.
 const PAUSE: Duration = Duration::from_secs(1);

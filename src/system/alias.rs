@@ -11,7 +11,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::{env, fs};
 
-use super::process::{cannot_run, command};
+use super::executable::cannot_run;
+use super::process::command;
 use crate::airflow_version::AirflowOption;
 use crate::environment::Environment;
 use crate::error::Error;
@@ -31,7 +32,9 @@ pub(crate) fn become_airflow() -> Result<(), Error> {
         }
     }
     let words: Vec<OsString> = std::iter::once(NAME.into()).chain(env::args_os().skip(1)).collect();
-    Err(cannot_run(&words, &command(&words, &environment).exec()))
+    let mut command = command(&words, &environment);
+    let error = command.exec();
+    Err(cannot_run(&command, &error))
 }
 
 /// Takes the folders where we are `airflow` off `PATH`: whoever looks for that means the real one.

@@ -3,10 +3,15 @@
 
 pub(crate) mod airflow;
 pub(crate) mod alias;
+mod dumb_init;
+mod executable;
 pub(crate) mod files;
 pub(crate) mod ground;
+pub(crate) mod init;
 pub(crate) mod keys;
+mod output;
 pub(crate) mod packages;
+pub(crate) mod pid_files;
 pub(crate) mod process;
 mod python;
 mod reading;

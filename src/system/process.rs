@@ -2,21 +2,25 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::libc;
 use nix::sys::signal::{SigmaskHow, Signal, kill, killpg, sigprocmask};
+use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, setsid};
+use nix::unistd::{Pid, chdir, execve, fchdir, getpgrp, getpid, setsid, tcgetpgrp, tcsetpgrp};
 use zeroize::Zeroizing;
 
-use super::cause;
+use super::executable::{cannot_run, foreign};
 use super::signals::{Event, Signals};
-use super::supervise;
+use super::{init, supervise};
 use crate::environment::Environment;
-use crate::error::{Error, Exit, Found};
+use crate::error::{Error, Exit};
 use crate::log;
 use crate::steps::LaunchStep;
 
@@ -49,18 +53,22 @@ pub(super) enum Output {
 pub(crate) fn launch(step: &LaunchStep, environment: &Environment, signals: &Signals) -> Result<Exit, Error> {
     signals.check("starting the command")?;
     log::info(step);
+    // As late as can be: as PID 1 a signal between this and the next program's handlers is lost.
+    signals.check("starting the command")?;
     match step {
         LaunchStep::End => Ok(Exit::Success),
         LaunchStep::Exec(words) => Err(exec(words, environment, signals)),
-        LaunchStep::Supervise(members) => supervise::run(members, environment, signals),
+        LaunchStep::Init { words, manner } => init::run(words, *manner, environment, signals),
+        LaunchStep::Supervise(step) => supervise::run(step, environment, signals),
     }
 }
 
 /// Replaces this process. Same pid, the signal mask as we got it; every descriptor of ours is closed by the kernel.
 fn exec(words: &[OsString], environment: &Environment, signals: &Signals) -> Error {
     let mut command = command(words, environment);
-    signals.restore();
-    cannot_run(words, &command.exec())
+    prepare(&mut command, signals, Place::Ours, None);
+    let error = command.exec();
+    cannot_run(&command, &error)
 }
 
 /// Runs a step's command to its end, and forwards the signal that comes meanwhile.
@@ -87,7 +95,7 @@ pub(super) fn run_with_input(
         Output::Shown => command.stdout(io::stderr()),
         Output::Hidden => command.stdout(Stdio::null()).stderr(Stdio::null()),
     };
-    let mut child = spawn(command, words, signals, Head::Session)?;
+    let mut child = spawn(command, signals, Place::Apart)?;
     if let Some(mut stdin) = child.stdin.take() {
         // It may have ended at this very moment.
         let _ = stdin.write_all(input);
@@ -106,7 +114,7 @@ pub(super) fn capture(
 ) -> Result<Captured, Error> {
     let mut command = command(words, environment);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(io::stderr());
-    let mut child = spawn(command, words, signals, Head::Session)?;
+    let mut child = spawn(command, signals, Place::Apart)?;
     let (status, stop) = wait(&child, signals, Some(Instant::now() + limit));
     let mut output = Zeroizing::new(Vec::with_capacity(PIPE));
     if let Some(mut stdout) = child.stdout.take() {
@@ -139,6 +147,9 @@ fn wait(child: &Child, signals: &Signals, deadline: Option<Instant>) -> (Option<
                         return ((!late).then_some(status), stop);
                     }
                 }
+                if is_lost(pid) {
+                    return (None, stop);
+                }
             }
         }
     }
@@ -156,6 +167,11 @@ pub(super) fn reap() -> Option<(Pid, ExitStatus)> {
     }
 }
 
+/// Whether a child that was not reaped by name is gone all the same: nix has no name for a real-time signal that has killed it.
+pub(super) fn is_lost(pid: Pid) -> bool {
+    kill(pid, None) == Err(nix::Error::ESRCH)
+}
+
 pub(super) fn command(words: &[OsString], environment: &Environment) -> Command {
     let (program, arguments) =
         words.split_first().map_or((OsString::new(), &[][..]), |(first, rest)| (first.clone(), rest));
@@ -164,44 +180,80 @@ pub(super) fn command(words: &[OsString], environment: &Environment) -> Command 
     command
 }
 
-/// What a child is the head of.
+/// Where a child stands among the process groups of a terminal.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Head {
-    /// A process group, with the terminal that we have.
+pub(super) enum Place {
+    /// In a session of its own, without a terminal: it asks nobody, and what it must be told comes from its standard input.
+    Apart,
+    /// In a group of its own, which has the terminal, if ours has it.
+    Foreground,
+    /// In a group of its own.
     Group,
-    /// A session, without a terminal: it asks nobody, and what it must be told comes from its standard input.
+    /// Where we are.
+    Ours,
+    /// In a session of its own, with the terminal that was ours.
     Session,
 }
 
-/// Starts a child with the signal mask that we were given.
-pub(super) fn spawn(mut command: Command, words: &[OsString], signals: &Signals, head: Head) -> Result<Child, Error> {
+/// Starts a child, with the signal mask that we were given.
+pub(super) fn spawn(mut command: Command, signals: &Signals, place: Place) -> Result<Child, Error> {
+    let here = if place == Place::Foreground { leave() } else { None };
+    prepare(&mut command, signals, place, here.clone());
+    command.spawn().map_err(|error| {
+        // The message is about a path as seen from here.
+        let _ = here.map(fchdir);
+        cannot_run(&command, &error)
+    })
+}
+
+/// Leaves the folder that we are in, so that an init keeps no mount busy. What is returned leads back.
+pub(super) fn leave() -> Option<Arc<OwnedFd>> {
+    let here = open(".", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    chdir("/").ok().map(|()| Arc::new(here))
+}
+
+/// What happens between fork and exec: the child is `here`, if we have left. Says whether we gave up the terminal for it.
+pub(super) fn prepare(command: &mut Command, signals: &Signals, place: Place, here: Option<Arc<OwnedFd>>) -> bool {
     let inherited = signals.inherited();
-    if head == Head::Group {
+    let has_terminal = tcgetpgrp(io::stdin()).is_ok_and(|group| group == getpgrp());
+    if matches!(place, Place::Foreground | Place::Group) {
         command.process_group(0);
     }
-    // SAFETY: between fork and exec only setsid(2) and sigprocmask(2) are called, which are async-signal-safe; nothing is allocated.
-    #[allow(unsafe_code, reason = "std has no other way to give a child its signal mask without deafening the parent")]
+    // execvp(3), which std uses, gives what the kernel does not know to a shell. A program for another machine is none of its business.
+    let foreign = foreign(command);
+    let before_exec = move || {
+        if let Some(here) = &here {
+            fchdir(here)?;
+        }
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&inherited), None)?;
+        match &foreign {
+            Some(program) => Err(execve(&program.path, &program.arguments, &program.environment).unwrap_err().into()),
+            None => Ok(()),
+        }
+    };
+    // SAFETY: between fork and exec only system calls are made, which are async-signal-safe (execve collects its pointers first; that
+    // allocation is sound in glibc's and musl's fork). The ioctls take descriptor 0 and no pointer.
+    #[allow(unsafe_code, reason = "std has no other way to give a child its signal mask and its terminal")]
     unsafe {
         command.pre_exec(move || {
-            if head == Head::Session {
+            if place == Place::Foreground && has_terminal {
+                // Every signal is blocked still: SIGTTOU would stop who is not in front.
+                let _ = tcsetpgrp(BorrowedFd::borrow_raw(0), getpid());
+            }
+            if matches!(place, Place::Apart | Place::Session) {
                 setsid()?;
             }
-            Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&inherited), None)?)
+            if place == Place::Session {
+                libc::ioctl(0, libc::TIOCSCTTY, 0);
+            }
+            before_exec()
         });
+        place == Place::Session && libc::ioctl(0, libc::TIOCNOTTY) == 0
     }
-    command.spawn().map_err(|error| cannot_run(words, &error))
 }
 
 pub(super) fn pid_of(child: &Child) -> Pid {
     Pid::from_raw(child.id().cast_signed())
-}
-
-pub(super) fn cannot_run(words: &[OsString], error: &io::Error) -> Error {
-    Error::CannotRun {
-        program: words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default(),
-        cause: cause(error),
-        found: if error.kind() == io::ErrorKind::NotFound { Found::No } else { Found::NotExecutable },
-    }
 }
 
 /// An ending in words.

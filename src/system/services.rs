@@ -11,9 +11,9 @@ use super::cause;
 use super::signals::{Event, Signals, interrupted};
 use crate::error::Error;
 use crate::log;
+use crate::settings::values::WaitTimeout;
 use crate::steps::{Service, WaitStep};
 use crate::urls::Endpoint;
-use crate::values::WaitTimeout;
 
 /// The first pause between two tries; each one is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);

@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub environment: Environment,
     /// Whether the first word of the command is a program on `PATH`.
     pub first_word_on_path: bool,
+    /// Whether nobody but us reaps what is left behind.
+    pub is_pid_1: bool,
     /// Whether there is a program `uv` on `PATH`.
     pub uv_on_path: bool,
     /// The virtual environment that `airflow` belongs to.
@@ -60,9 +62,10 @@ pub(crate) struct Files {
     printed: Vec<(String, Printed)>,
 }
 
-/// The arguments behind our own name.
-pub(crate) fn arguments() -> Vec<OsString> {
-    std::env::args_os().skip(1).collect()
+/// The name by which we were called, and the arguments behind it.
+pub(crate) fn arguments() -> (OsString, Vec<OsString>) {
+    let mut arguments = std::env::args_os();
+    (arguments.next().unwrap_or_default(), arguments.collect())
 }
 
 impl World {
@@ -85,6 +88,7 @@ impl World {
             airflow: python.airflow(&environment),
             // One that is not executable is a program all the same: that is what its message is about.
             first_word_on_path: first_word.is_some_and(|word| find(&path, word, Path::is_file).is_some()),
+            is_pid_1: std::process::id() == 1,
             uv_on_path: on_path(&path, "uv").is_some(),
             virtual_environment: python.virtual_environment(),
             mountinfo: fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),

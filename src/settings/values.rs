@@ -20,6 +20,14 @@ pub(crate) enum Prepare {
     Auto,
 }
 
+/// Which signals an init hands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forwarded {
+    All,
+    /// All but those that kill Airflow.
+    Auto,
+}
+
 /// How Airflow is given secrets and URLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handover {
@@ -46,6 +54,16 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
+/// `auto`, or a value of its own.
+pub(crate) fn auto_or<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
+    if text.trim().eq_ignore_ascii_case("auto") { Some(None) } else { parse(text).map(Some) }
+}
+
+/// How long something may take to end: always limited by a time, or not at all.
+pub(crate) fn grace(text: &str) -> Option<WaitTimeout> {
+    WaitTimeout::parse(text).filter(|time| *time != WaitTimeout::Off)
+}
+
 /// Three or four octal digits.
 pub(crate) fn umask(text: &str) -> Option<u32> {
     let text = text.trim();
@@ -63,6 +81,16 @@ impl Choice {
     /// What is not left to us.
     pub(crate) fn of(yes: bool) -> Self {
         if yes { Self::Yes } else { Self::No }
+    }
+}
+
+impl Forwarded {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "all" => Some(Self::All),
+            "auto" => Some(Self::Auto),
+            _ => None,
+        }
     }
 }
 

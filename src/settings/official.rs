@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::values::{WaitTimeout, boolean};
+use crate::settings::values::{WaitTimeout, boolean};
 
 /// What the official image's variables say, each one valid. `None` is unset or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

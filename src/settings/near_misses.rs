@@ -2,7 +2,7 @@
 
 use crate::airflow_version::AirflowOption;
 use crate::environment::Environment;
-use crate::{official, puckel};
+use crate::settings::{official, puckel};
 
 /// The most letters that a slip of the pen leaves out, adds or changes.
 const SLIPS: usize = 2;

@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::settings::values::boolean;
 use crate::urls::Redacted;
-use crate::values::boolean;
 
 /// What the puckel image's variables say, each one valid. `None` is unset or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

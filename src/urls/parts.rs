@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::puckel::Parts;
+use crate::settings::puckel::Parts;
 
 /// All but RFC 3986's unreserved characters: what SQLAlchemy and kombu decode back to the very same text. `$` is among them,
 /// since Airflow expands `$NAME` in every value it reads.
