@@ -19,6 +19,7 @@ mod containers;
 mod engine;
 mod explain;
 mod ground;
+mod init;
 mod key_cases;
 mod key_places;
 mod key_sources;
