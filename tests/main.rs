@@ -20,6 +20,7 @@ mod engine;
 mod explain;
 mod ground;
 mod init;
+mod init_services;
 mod key_cases;
 mod key_places;
 mod key_sources;
