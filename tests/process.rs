@@ -29,7 +29,7 @@ fn the_command_is_this_process_with_its_signals_as_they_were_given() {
     outcome.same(signals(&outcome.stdout), signals(&control.stdout));
     outcome.same(signals(&outcome.stdout).len(), 3);
     // What was ignored stays ignored, what was not is not.
-    let ignore = ["sh", "-c", "trap '' USR1 HUP; exec \"$@\"", "sh"];
+    let ignore = ["sh", "-c", "trap '' USR1 HUP PIPE; exec \"$@\"", "sh"];
     let outcome = Sandbox::new(V2).behind(&ignore).run(&["--", "cat", "/proc/self/status"]);
     let altered = sandbox.start_command(cat_status(&sandbox, &ignore)).finish();
     outcome.same(signals(&outcome.stdout), signals(&altered.stdout));

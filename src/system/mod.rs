@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is where the effects live")]
 
 pub(crate) mod airflow;
+mod broken_pipe;
 mod dumb_init;
 mod executable;
 pub(crate) mod files;
