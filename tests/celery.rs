@@ -1,6 +1,9 @@
 //! Airflow 3 with Celery in containers and no secret given: what one container signs, another one must accept. And the users and
 //! the file systems that container platforms give to a start.
 
+#[path = "celery_stop.rs"]
+mod stop;
+
 use std::time::Duration;
 
 use crate::engine::{DATABASE_PASSWORD, Deployment, repository};
@@ -72,7 +75,7 @@ impl<'a> Stack<'a> {
             (&worker, "celery worker"),
         ];
         for (container, command) in commands {
-            deployment.log_line(container, &format!("become `airflow {command}`"), PATIENCE);
+            deployment.log_line(container, &format!("the init of `airflow {command}`"), PATIENCE);
         }
         Self { deployment, variables, web, worker }
     }
@@ -136,7 +139,10 @@ impl<'a> Stack<'a> {
 /// A container of the deployment, with nothing that is a secret but what is in the variables.
 fn service(deployment: &Deployment, image: &str, given: &[String], options: &[&str], command: &[&str]) -> String {
     let keys = format!("{}:/keys", deployment.volume("keys"));
-    let dags = format!("{}:/opt/airflow/dags:ro", repository().join("docker/dags").display());
+    let dags = ["docker/dags/hello.py", "tests/dags/long.py"].map(|file| {
+        let name = file.rsplit('/').next().unwrap();
+        format!("{}:/opt/airflow/dags/{name}:ro", repository().join(file).display())
+    });
     let variables = [
         "EXECUTOR=Celery",
         "POSTGRES_HOST=postgres",
@@ -146,14 +152,18 @@ fn service(deployment: &Deployment, image: &str, given: &[String], options: &[&s
     ];
     let variables: Vec<&str> =
         variables.into_iter().chain(given.iter().map(String::as_str)).flat_map(|variable| ["-e", variable]).collect();
-    deployment.run(image, &[&["-v", &keys, "-v", &dags], &*variables, options].concat(), command)
+    deployment.run(image, &[&["-v", &keys, "-v", &dags[0], "-v", &dags[1]], &*variables, options].concat(), command)
 }
 
 /// The one container that has the logs, under a name that the others can look up.
 fn worker(deployment: &Deployment, image: &str, given: &[String], command: &[&str]) -> String {
+    worker_with(deployment, image, given, &[], command)
+}
+
+fn worker_with(deployment: &Deployment, image: &str, given: &[String], more: &[&str], command: &[&str]) -> String {
     let logs = format!("{}:/opt/airflow/logs", deployment.volume("logs"));
     let options = ["--hostname", "worker", "--network-alias", "worker", "-v", &logs];
-    service(deployment, image, given, &options, command)
+    service(deployment, image, given, &[&options[..], more].concat(), command)
 }
 
 /// K15, K16: the web server opens a log that the worker serves, the worker reports to the web server what the scheduler gave it; and
@@ -232,7 +242,7 @@ fn started_as_root_airflow_runs_as_its_own_user() {
     assert!(status != 0 && said.contains("/keys/fernet.key"), "{status}: {said}");
 
     let container = deployment.run(&image, &root, &["scheduler"]);
-    deployment.log_line(&container, "become `airflow scheduler`", PATIENCE);
+    deployment.log_line(&container, "the init of `airflow scheduler`", PATIENCE);
     let status = deployment.exec(&container, &["cat", "/proc/1/status"]).succeeded().stdout;
     assert!(status.contains("Uid:\t50000\t50000\t50000\t50000\n"), "{status}");
     assert!(status.contains("Gid:\t0\t0\t0\t0\n") && status.contains("Groups:\t0 \n"), "{status}");

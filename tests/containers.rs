@@ -1,5 +1,8 @@
 //! What this project exists for, in real containers: a real Airflow, PostgreSQL on a volume, a key that outlives the image.
 
+#[path = "containers_init.rs"]
+mod init;
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -14,7 +17,7 @@ fn scheduler(deployment: &Deployment, image: &str, key: &[&str]) -> String {
     let variables = ["EXECUTOR=Local", "POSTGRES_HOST=postgres", "ENTRYPOINT_MIGRATE=true", &password];
     let options = variables.map(|variable| ["-e", variable]).concat();
     let container = deployment.run(image, &[&options, key].concat(), &["scheduler"]);
-    deployment.log_line(&container, "become `airflow scheduler`", PATIENCE);
+    deployment.log_line(&container, "the init of `airflow scheduler`", PATIENCE);
     container
 }
 
@@ -123,7 +126,7 @@ fn k02_three_containers_at_once_use_one_key() {
     assert_eq!(made, [1, 1, 1]);
     // Each one gets as far as Airflow itself.
     for (container, command) in containers.iter().zip(["api-server", "scheduler", "celery worker"]) {
-        deployment.log_line(container, &format!("become `airflow {command}`"), PATIENCE);
+        deployment.log_line(container, &format!("the init of `airflow {command}`"), PATIENCE);
     }
     let files = deployment.exec(&containers[0], &["ls", "-A", "/keys"]).succeeded();
     assert_eq!(files.stdout, "fernet.key\njwt_secret.key\nweb_secret.key\n");
@@ -154,6 +157,7 @@ fn after_the_exec_no_process_of_ours_is_left() {
     let image = deployment.build("image");
     let password = format!("POSTGRES_PASSWORD={DATABASE_PASSWORD}");
     let variables = [
+        "ENTRYPOINT_INIT=false",
         "ENTRYPOINT_MIGRATE=true",
         "ENTRYPOINT_WAIT_TIMEOUT=forever",
         "ENTRYPOINT_EPHEMERAL_KEY=true",

@@ -197,6 +197,13 @@ impl Deployment {
         assert_ne!(docker(&["image", "inspect", image]).status, 0, "{image} is still there");
     }
 
+    /// Runs a container at a terminal to its end, which is played by `tests/probes/terminal.py`.
+    pub(crate) fn at_terminal(&self, image: &str, steps: &str, options: &[&str], command: &[&str]) -> Said {
+        let probe = repository().join("tests/probes/terminal.py");
+        let docker = ["docker", "run", "-it", "--rm", "--label", &self.id, "--network", &self.id];
+        run(Command::new("python3").arg(probe).arg(steps).args(docker).args(options).arg(image).args(command))
+    }
+
     /// All containers; the volumes stay.
     pub(crate) fn remove_all(&self) {
         let containers = self.docker(&["ps", "-aq", "--filter", &format!("label={}", self.id)]).stdout;

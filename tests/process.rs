@@ -29,7 +29,7 @@ fn the_command_is_this_process_with_its_signals_as_they_were_given() {
     outcome.same(signals(&outcome.stdout), signals(&control.stdout));
     outcome.same(signals(&outcome.stdout).len(), 3);
     // What was ignored stays ignored, what was not is not.
-    let ignore = ["sh", "-c", "trap '' USR1 HUP; exec \"$@\"", "sh"];
+    let ignore = ["sh", "-c", "trap '' USR1 HUP PIPE; exec \"$@\"", "sh"];
     let outcome = Sandbox::new(V2).behind(&ignore).run(&["--", "cat", "/proc/self/status"]);
     let altered = sandbox.start_command(cat_status(&sandbox, &ignore)).finish();
     outcome.same(signals(&outcome.stdout), signals(&altered.stdout));
@@ -115,9 +115,13 @@ fn e07_a_command_that_cannot_be_run() {
     let become_it = "<lines>airflow-entrypoint: info: become <any>\nairflow-entrypoint: error: cannot run";
     for (arguments, status, error) in [
         (&["/no/such/program"][..], 127, "`/no/such/program`: no such file or directory"),
-        (&["/etc/passwd"], 126, "`/etc/passwd`: permission denied"),
-        (&["./not-executable"], 126, "`./not-executable`: permission denied"),
-        (&["/tmp"], 126, "`/tmp`: permission denied"),
+        (&["/etc/passwd"], 126, "`/etc/passwd`: permission denied; owner 0:0, mode 0644, and we are <n>:<n>"),
+        (
+            &["./not-executable"],
+            126,
+            "`./not-executable`: permission denied; owner <n>:<n>, mode 0644, and we are <n>:<n>",
+        ),
+        (&["/tmp"], 126, "`/tmp`: is a directory"),
     ] {
         sandbox.run(arguments).fails(status, &format!("{become_it} {error}\n"));
     }
@@ -228,7 +232,7 @@ fn orphans_of_a_step_do_not_hold_up_pid_1() {
     sandbox.behave("airflow-db", orphans);
     sandbox.behave("airflow-scheduler", "exec cat /proc/self/status");
     let outcome = sandbox.run(&["scheduler"]);
-    outcome.succeeds().check(outcome.stdout.contains("\nPid:\t1\n"), "it is not PID 1");
+    outcome.succeeds().check(outcome.stdout.contains("\nPPid:\t1\n"), "we are not its init");
     let calls = sandbox.calls();
     outcome
         .same(calls[calls.len() - 2..].to_vec(), vec!["airflow db migrate".to_owned(), "airflow scheduler".to_owned()]);

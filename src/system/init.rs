@@ -24,6 +24,8 @@ use crate::settings;
 use crate::settings::values::auto_or;
 use crate::source::Source;
 
+/// The first signal that nix has no name for.
+pub(super) const FIRST_REAL_TIME: i32 = 34;
 /// How long what the command leaves behind may take to end when it is told to.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
 
@@ -70,21 +72,21 @@ pub(super) fn adopt() {
 /// Becomes ourselves again as the bare init, which has nothing in memory of all that the start needed. Children, blocked signals and
 /// those that have come meanwhile stay. Where it does not work we stay as we are.
 fn shed(child: Pid, manner: Manner, environment: &Environment) {
-    let mut again = Command::new("/proc/self/exe");
-    again.arg0("airflow-entrypoint").args(cli::attending(child.as_raw(), manner)).env_clear().envs(environment.iter());
-    let _ = again.exec();
+    // By its own path, since tools show the file's name; where that leads nowhere any more the kernel still has the file.
+    for path in std::env::current_exe().into_iter().chain(["/proc/self/exe".into()]) {
+        let mut again = Command::new(path);
+        again.arg0("airflow-entrypoint").args(cli::attending(child.as_raw(), manner));
+        let _ = again.env_clear().envs(environment.iter()).exec();
+    }
 }
 
 /// The life of an init.
 fn attend(main: Pid, manner: Manner, signals: &Signals) -> Exit {
-    // The number of a real-time signal is told by SIGCHLD alone.
-    let mut killed_by = None;
     let exit = loop {
-        if let Some(exit) = ended(main, killed_by) {
+        if let Some(exit) = ended(main, signals) {
             break exit;
         }
         match signals.any(None) {
-            Some(Taken { signal: Signal::SIGCHLD, child, status }) if child == main => killed_by = Some(status),
             Some(Taken { signal: Signal::SIGCHLD, .. }) | None => {}
             Some(Taken { signal, .. }) if !manner.forwards(signal.as_str()) => log::info(withheld(signal.as_str())),
             Some(Taken { signal, .. }) => forward(signal, main, manner.scope),
@@ -95,7 +97,7 @@ fn attend(main: Pid, manner: Manner, signals: &Signals) -> Exit {
 }
 
 /// Reaps all that has ended; how the main process did, if it is among that.
-fn ended(main: Pid, killed_by: Option<i32>) -> Option<Exit> {
+fn ended(main: Pid, signals: &Signals) -> Option<Exit> {
     let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
     let mut exit = None;
     loop {
@@ -110,7 +112,15 @@ fn ended(main: Pid, killed_by: Option<i32>) -> Option<Exit> {
             _ => {}
         }
     }
-    exit.or_else(|| is_lost(main).then(|| Exit::Signal(killed_by.unwrap_or_default().to_le_bytes()[0] & 127)))
+    exit.or_else(|| is_lost(main).then(|| killed_namelessly(main, signals)))
+}
+
+/// What has killed a process when nix has no name for it: SIGCHLD says it, unless another one came before.
+fn killed_namelessly(main: Pid, signals: &Signals) -> Exit {
+    let taken = std::iter::from_fn(|| signals.any(Some(Instant::now())));
+    let mut statuses =
+        taken.filter(|taken| taken.child == main && taken.signal == Signal::SIGCHLD).map(|taken| taken.status);
+    Exit::Signal(statuses.next().unwrap_or(FIRST_REAL_TIME).to_le_bytes()[0])
 }
 
 fn has_terminal(group: Pid) -> bool {

@@ -3,6 +3,7 @@
 
 pub(crate) mod airflow;
 pub(crate) mod alias;
+mod broken_pipe;
 mod dumb_init;
 mod executable;
 pub(crate) mod files;

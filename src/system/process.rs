@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::executable::{cannot_run, foreign};
 use super::signals::{Event, Signals};
-use super::{init, supervise};
+use super::{broken_pipe, init, supervise};
 use crate::environment::Environment;
 use crate::error::{Error, Exit};
 use crate::log;
@@ -225,6 +225,7 @@ pub(super) fn prepare(command: &mut Command, signals: &Signals, place: Place, he
         if let Some(here) = &here {
             fchdir(here)?;
         }
+        broken_pipe::restore();
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&inherited), None)?;
         match &foreign {
             Some(program) => Err(execve(&program.path, &program.arguments, &program.environment).unwrap_err().into()),

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::cause;
-use super::init::{adopt, clear_leftovers, forward};
+use super::init::{FIRST_REAL_TIME, adopt, clear_leftovers, forward};
 use super::output::{Ends, Outputs};
 use super::process::{Place, command, ending, exit, is_lost, pid_of, reap, spawn};
 use super::signals::{Signals, Taken};
@@ -22,9 +22,6 @@ use crate::launch::restart;
 use crate::log;
 use crate::settings::values::WaitTimeout;
 use crate::steps::Supervise;
-
-/// What stands for a real-time signal, of which nix has no name.
-const FIRST_REAL_TIME: i32 = 34;
 
 /// One of several processes.
 struct Member<'a> {

@@ -1,0 +1,45 @@
+//! S04: what `docker stop` does to a task that a Celery worker is running.
+
+use std::time::{Duration, Instant};
+
+use super::{Stack, worker_with};
+use crate::engine::Deployment;
+
+/// A run of the DAG `long`, whose task has begun.
+fn begin(stack: &Stack<'_>, run: &str) {
+    let body = format!(r#"{{"dag_run_id": "{run}", "logical_date": null}}"#);
+    stack.ask("POST", "/api/v2/dags/long/dagRuns", &body, &[&format!(r#""dag_run_id":"{run}""#)]);
+    let path = format!("/api/v2/dags/long/dagRuns/{run}/taskInstances/work");
+    let state = stack.ask("GET", &path, "", &[r#""state":"running""#, r#""state":"failed""#]);
+    assert!(state.contains(r#""state":"running""#), "{state}");
+}
+
+fn end(stack: &Stack<'_>, run: &str) -> bool {
+    let path = format!("/api/v2/dags/long/dagRuns/{run}/taskInstances/work");
+    let words = [r#""state":"success""#, r#""state":"failed""#];
+    stack.ask("GET", &path, "", &words).contains(words[0])
+}
+
+#[test]
+fn s04_docker_stop_lets_a_running_task_finish() {
+    let Some(deployment) = Deployment::new("3.3.2") else { return };
+    let image = deployment.build("image");
+    let mut stack = Stack::start(&deployment, &image);
+    begin(&stack, "finishes");
+    let begun = Instant::now();
+    deployment.stop(&stack.worker, 60);
+    let log = deployment.logs_of(&stack.worker);
+    assert_eq!(deployment.exit_status(&stack.worker), 0, "{log}");
+    assert!(log.contains("Warm shutdown"), "{log}");
+    assert!(begun.elapsed() > Duration::from_secs(10), "it was not waited for");
+    assert!(end(&stack, "finishes"), "{log}");
+
+    // The control: to the whole group the same signal is the end of the task.
+    deployment.remove(&stack.worker);
+    let group = ["-e", "ENTRYPOINT_SIGNAL_SCOPE=group"];
+    stack.worker = worker_with(&deployment, &image, &stack.variables, &group, &["worker"]);
+    begin(&stack, "is killed");
+    deployment.stop(&stack.worker, 60);
+    let log = deployment.logs_of(&stack.worker);
+    assert!(!end(&stack, "is killed"), "{log}");
+}

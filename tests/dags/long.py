@@ -1,0 +1,17 @@
+"""A task that takes 30 seconds."""
+
+import time
+
+from airflow.sdk import dag, task
+
+
+@dag(schedule=None, is_paused_upon_creation=False)
+def long():
+    @task
+    def work():
+        time.sleep(30)
+
+    work()
+
+
+long()
