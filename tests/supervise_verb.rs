@@ -40,7 +40,7 @@ fn members_go_by_any_lines_names_and_the_start_is_that_of_a_service() {
         outcome.succeeds().same(calls, expected.map(str::to_owned).to_vec());
         outcome.same(sandbox.call_words().iter().any(|words| words.last().is_some_and(|word| word == "a b")), true);
         let outcome = sandbox.run(&[&["explain"][..], &words].concat());
-        let line = format!("7. run as equals `airflow scheduler ...`, `airflow {web}`, `airflow {worker} ...`\n");
+        let line = format!("8. run as equals `airflow scheduler ...`, `airflow {web}`, `airflow {worker} ...`\n");
         outcome.succeeds().check(outcome.stdout.contains(&line), "another plan");
     }
 }
@@ -73,8 +73,10 @@ fn lines_are_whole_and_exact_and_the_last_ones_are_there() {
         "for i in $(seq 20); do cat {long}; cat {long} >&2; done; printf 'caf\\303\\251 \\377\\t\\r\\n'; printf 'no end'; printf err >&2",
         long = sandbox.text("long")
     );
-    sandbox.behave("airflow-scheduler", &script);
-    sandbox.behave("airflow-triggerer", &format!("trap '' TERM; {script}"));
+    for call in ["airflow-scheduler", "airflow-triggerer"] {
+        // Whoever ends first has the other one stopped.
+        sandbox.behave(call, &format!("trap '' TERM; {script}"));
+    }
     let outcome = sandbox.run(&["supervise", "scheduler", "triggerer"]);
     outcome.succeeds();
     for role in ["scheduler", "triggerer"] {
@@ -113,7 +115,8 @@ fn a_reader_that_is_gone_or_asleep_stops_nobody() {
     }
     let pid = nix::unistd::Pid::from_raw(gone.id().cast_signed());
     nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
-    assert!(gone.wait().unwrap().success());
+    // Or one had not begun to listen for it.
+    assert!(matches!(gone.wait().unwrap().code(), Some(0 | 143)));
     // Asleep: what is told to end, ends, and so do we.
     let mut asleep = start();
     let mut first = [0; 1];

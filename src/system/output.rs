@@ -12,6 +12,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::launch::lines::Lines;
+use crate::log;
 
 /// How long a stream that nobody reads holds up who writes to it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,21 +40,26 @@ impl Outputs {
     /// Starts to copy, for members of these names.
     pub(super) fn open(names: &[String]) -> io::Result<(Self, Ends)> {
         let (mut ends, mut stdout, mut stderr) = (Vec::new(), Vec::new(), Vec::new());
+        let pipe = |sources: &mut Vec<Source>, lines: Lines| -> io::Result<PipeWriter> {
+            let (pipe, writer) = io::pipe()?;
+            fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+            sources.push(Source { pipe, lines, open: true });
+            Ok(writer)
+        };
         for name in names {
-            let pipe = |sources: &mut Vec<Source>| -> io::Result<PipeWriter> {
-                let (pipe, writer) = io::pipe()?;
-                fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-                sources.push(Source { pipe, lines: Lines::new(name), open: true });
-                Ok(writer)
-            };
-            ends.push((pipe(&mut stdout)?, pipe(&mut stderr)?));
+            ends.push((pipe(&mut stdout, Lines::of(name))?, pipe(&mut stderr, Lines::of(name))?));
         }
+        // Our own lines go the same way.
+        let ours = pipe(&mut stderr, Lines::ours())?;
+        fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        log::go_through(Some(ours));
         let copiers = [start(stdout, Stream::Stdout)?, start(stderr, Stream::Stderr)?].into();
         Ok((Self { copiers }, ends))
     }
 
     /// Writes what is there, and ends; what is not written after a moment will not be.
     pub(super) fn close(self) {
+        log::go_through(None);
         let deadline = Instant::now() + LAST;
         for (bell, copier) in self.copiers {
             drop(bell);
