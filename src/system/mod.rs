@@ -9,6 +9,7 @@ pub(crate) mod files;
 pub(crate) mod ground;
 pub(crate) mod init;
 pub(crate) mod keys;
+mod memory;
 mod output;
 pub(crate) mod pid_files;
 pub(crate) mod process;
