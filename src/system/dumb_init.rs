@@ -8,6 +8,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, getsid};
 
 use super::executable::cannot_run;
+use super::memory;
 use super::process::{Place, command, leave, pid_of, prepare};
 use super::signals::Signals;
 use crate::environment::Environment;
@@ -82,6 +83,7 @@ struct DumbInit {
 
 impl DumbInit {
     fn attend(mut self, signals: &Signals) -> Exit {
+        memory::forget_code();
         loop {
             let Some(taken) = signals.any(None) else { continue };
             let signal = taken.signal;

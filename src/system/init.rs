@@ -12,9 +12,9 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, tcgetpgrp};
 
-use super::dumb_init;
 use super::process::{Place, command, is_lost, pid_of, reap, spawn};
 use super::signals::{Signals, Taken};
+use super::{dumb_init, memory};
 use crate::cli::{self, InitJob};
 use crate::environment::Environment;
 use crate::error::{Error, Exit};
@@ -82,8 +82,10 @@ fn shed(child: Pid, manner: Manner, environment: &Environment) {
 
 /// The life of an init.
 fn attend(main: Pid, manner: Manner, signals: &Signals) -> Exit {
+    let mut exit = ended(main, signals);
+    memory::forget_code();
     let exit = loop {
-        if let Some(exit) = ended(main, signals) {
+        if let Some(exit) = exit {
             break exit;
         }
         match signals.any(None) {
@@ -91,6 +93,7 @@ fn attend(main: Pid, manner: Manner, signals: &Signals) -> Exit {
             Some(Taken { signal, .. }) if !manner.forwards(signal.as_str()) => log::info(withheld(signal.as_str())),
             Some(Taken { signal, .. }) => forward(signal, main, manner.scope),
         }
+        exit = ended(main, signals);
     };
     clear_leftovers(&[main], signals);
     exit

@@ -10,6 +10,7 @@ pub(crate) mod files;
 pub(crate) mod ground;
 pub(crate) mod init;
 pub(crate) mod keys;
+mod memory;
 mod output;
 pub(crate) mod packages;
 pub(crate) mod pid_files;
