@@ -73,8 +73,10 @@ fn lines_are_whole_and_exact_and_the_last_ones_are_there() {
         "for i in $(seq 20); do cat {long}; cat {long} >&2; done; printf 'caf\\303\\251 \\377\\t\\r\\n'; printf 'no end'; printf err >&2",
         long = sandbox.text("long")
     );
+    // The end of one is told to the other, which has more to say.
+    let script = format!("trap '' TERM; {script}");
     sandbox.behave("airflow-scheduler", &script);
-    sandbox.behave("airflow-triggerer", &format!("trap '' TERM; {script}"));
+    sandbox.behave("airflow-triggerer", &script);
     let outcome = sandbox.run(&["supervise", "scheduler", "triggerer"]);
     outcome.succeeds();
     for role in ["scheduler", "triggerer"] {
