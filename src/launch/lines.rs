@@ -11,8 +11,14 @@ pub(crate) struct Lines {
 const LONGEST: usize = 1 << 20;
 
 impl Lines {
+    /// Of a process of this name.
     pub(crate) fn new(name: &str) -> Self {
         Self { prefix: format!("[{name}] ").into_bytes(), begun: Vec::new() }
+    }
+
+    /// Our own, which need no name.
+    pub(crate) fn ours() -> Self {
+        Self { prefix: Vec::new(), begun: Vec::new() }
     }
 
     /// Takes in what was read, and puts the lines that are complete by it into `out`.
