@@ -5,18 +5,9 @@
 #![expect(clippy::disallowed_methods, reason = "the one writer")]
 
 use std::fmt::{Arguments, Display};
-use std::io::{PipeWriter, Write};
-use std::sync::{Mutex, PoisonError};
+use std::io::Write;
 
 use crate::error::{Error, Exit};
-
-/// Where lines go instead of to stderr: through whoever writes there, so that none falls into the middle of another one's.
-static INSTEAD: Mutex<Option<PipeWriter>> = Mutex::new(None);
-
-/// From now on lines go into this pipe, or to stderr again. What does not fit into the pipe at once is dropped: nobody hangs for a line.
-pub(crate) fn go_through(pipe: Option<PipeWriter>) {
-    *INSTEAD.lock().unwrap_or_else(PoisonError::into_inner) = pipe;
-}
 
 /// Says that a step is being taken, or what it found.
 pub(crate) fn info(message: impl Display) {
@@ -55,8 +46,5 @@ pub(crate) fn plain(text: &str) {
 fn line(level: &str, message: Arguments<'_>) {
     let text = format!("airflow-entrypoint: {level}: {message}\n");
     // Nothing is left to tell it to when stderr is gone.
-    let _ = match &mut *INSTEAD.lock().unwrap_or_else(PoisonError::into_inner) {
-        Some(pipe) => pipe.write_all(text.as_bytes()),
-        None => std::io::stderr().write_all(text.as_bytes()),
-    };
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }

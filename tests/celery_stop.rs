@@ -38,8 +38,8 @@ fn s04_docker_stop_lets_a_running_task_finish() {
     deployment.remove(&stack.worker);
     let group = ["-e", "ENTRYPOINT_SIGNAL_SCOPE=group"];
     stack.worker = worker_with(&deployment, &image, &stack.variables, &group, &["worker"]);
-    begin(&stack, "is killed");
+    begin(&stack, "is-killed");
     deployment.stop(&stack.worker, 60);
     let log = deployment.logs_of(&stack.worker);
-    assert!(!end(&stack, "is killed"), "{log}");
+    assert!(!end(&stack, "is-killed"), "{log}");
 }

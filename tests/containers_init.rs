@@ -20,6 +20,8 @@ fn process_1_is_a_small_init_that_reaps_what_tasks_leave_behind() {
     let memory: u32 = memory.trim().trim_end_matches(" kB").parse().unwrap();
     println!("resident: {memory} kB");
     assert!(memory <= MOST, "{memory} kB");
+    // Before it has handlers of its own a stop is its death.
+    deployment.log_line(&container, "Starting the scheduler", PATIENCE);
     deployment.stop(&container, 30);
     assert_eq!(deployment.exit_status(&container), 0, "{}", deployment.logs_of(&container));
 }

@@ -73,10 +73,10 @@ fn lines_are_whole_and_exact_and_the_last_ones_are_there() {
         "for i in $(seq 20); do cat {long}; cat {long} >&2; done; printf 'caf\\303\\251 \\377\\t\\r\\n'; printf 'no end'; printf err >&2",
         long = sandbox.text("long")
     );
-    for call in ["airflow-scheduler", "airflow-triggerer"] {
-        // Whoever ends first has the other one stopped.
-        sandbox.behave(call, &format!("trap '' TERM; {script}"));
-    }
+    // The end of one is told to the other, which has more to say.
+    let script = format!("trap '' TERM; {script}");
+    sandbox.behave("airflow-scheduler", &script);
+    sandbox.behave("airflow-triggerer", &script);
     let outcome = sandbox.run(&["supervise", "scheduler", "triggerer"]);
     outcome.succeeds();
     for role in ["scheduler", "triggerer"] {
@@ -127,6 +127,16 @@ fn a_reader_that_is_gone_or_asleep_stops_nobody() {
     asleep.wait().unwrap();
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     assert!(!sandbox.path("done").exists(), "the control: it was held up");
+    // The same of our own lines: here nobody reads stderr.
+    sandbox.behave("airflow-scheduler", &format!("yes | head -c 1000000 >&2; {STAYS}"));
+    let mut asleep = start();
+    let mut first = [0; 1];
+    asleep.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    let pid = nix::unistd::Pid::from_raw(asleep.id().cast_signed());
+    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+    let started = Instant::now();
+    asleep.wait().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 }
 
 #[test]

@@ -11,12 +11,12 @@ pub(crate) struct Lines {
 const LONGEST: usize = 1 << 20;
 
 impl Lines {
-    /// Those of a member.
-    pub(crate) fn of(name: &str) -> Self {
+    /// Of a process of this name.
+    pub(crate) fn new(name: &str) -> Self {
         Self { prefix: format!("[{name}] ").into_bytes(), begun: Vec::new() }
     }
 
-    /// Ours, which say themselves whose they are.
+    /// Our own, which need no name.
     pub(crate) fn ours() -> Self {
         Self { prefix: Vec::new(), begun: Vec::new() }
     }
@@ -53,7 +53,7 @@ mod tests {
         let text = b"one\n\ntwo \xff\0 bytes\r\nthe last";
         let expected = b"[a] one\n[a] \n[a] two \xff\0 bytes\r\n[a] the last\n";
         for size in 1..=text.len() {
-            let (mut lines, mut out) = (Lines::of("a"), Vec::new());
+            let (mut lines, mut out) = (Lines::new("a"), Vec::new());
             text.chunks(size).for_each(|chunk| lines.take(chunk, &mut out));
             lines.flush(&mut out);
             lines.flush(&mut out);
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_line_without_end_does_not_grow_for_ever() {
-        let (mut lines, mut out) = (Lines::of("a"), Vec::new());
+        let (mut lines, mut out) = (Lines::new("a"), Vec::new());
         (0..40).for_each(|_| lines.take(&[b'x'; 1 << 16], &mut out));
         assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), 2);
         lines.flush(&mut out);

@@ -1,18 +1,19 @@
 //! The output of several processes in our two streams, line by line, each behind the name of who wrote it.
 //!
 //! A thread a stream: who does not read our stdout holds up neither stderr nor the signals. What cannot be written for a long time,
-//! or to nobody, is dropped: a process shall not hang because of its log.
+//! or to nobody, is dropped: a process shall not hang because of its log. Nor shall we: our own lines take the same way, and so do not
+//! stand in the middle of another line.
 
 use std::io::{self, PipeReader, PipeWriter, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{dup2_stderr, write};
 
 use crate::launch::lines::Lines;
-use crate::log;
 
 /// How long a stream that nobody reads holds up who writes to it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,6 +24,8 @@ const PIECE: usize = 4096;
 
 /// Both streams of all members, being written.
 pub(super) struct Outputs {
+    /// Our stderr, as we got it.
+    stderr: OwnedFd,
     copiers: Vec<(PipeWriter, JoinHandle<()>)>,
 }
 
@@ -40,26 +43,27 @@ impl Outputs {
     /// Starts to copy, for members of these names.
     pub(super) fn open(names: &[String]) -> io::Result<(Self, Ends)> {
         let (mut ends, mut stdout, mut stderr) = (Vec::new(), Vec::new(), Vec::new());
-        let pipe = |sources: &mut Vec<Source>, lines: Lines| -> io::Result<PipeWriter> {
-            let (pipe, writer) = io::pipe()?;
-            fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-            sources.push(Source { pipe, lines, open: true });
-            Ok(writer)
-        };
         for name in names {
-            ends.push((pipe(&mut stdout, Lines::of(name))?, pipe(&mut stderr, Lines::of(name))?));
+            let pipe = |sources: &mut Vec<Source>| -> io::Result<PipeWriter> {
+                let (pipe, writer) = io::pipe()?;
+                fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+                sources.push(Source { pipe, lines: Lines::new(name), open: true });
+                Ok(writer)
+            };
+            ends.push((pipe(&mut stdout)?, pipe(&mut stderr)?));
         }
-        // Our own lines go the same way.
-        let ours = pipe(&mut stderr, Lines::ours())?;
-        fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        log::go_through(Some(ours));
-        let copiers = [start(stdout, Stream::Stdout)?, start(stderr, Stream::Stderr)?].into();
-        Ok((Self { copiers }, ends))
+        let [out, err] = [io::stdout().as_fd(), io::stderr().as_fd()].map(|fd| fd.try_clone_to_owned());
+        let (ours, writer) = io::pipe()?;
+        stderr.push(Source { pipe: ours, lines: Lines::ours(), open: true });
+        let copies = Self { stderr: err?, copiers: Vec::new() };
+        let copiers = [start(stdout, out?)?, start(stderr, copies.stderr.try_clone()?)?].into();
+        dup2_stderr(&writer)?;
+        Ok((Self { copiers, ..copies }, ends))
     }
 
     /// Writes what is there, and ends; what is not written after a moment will not be.
     pub(super) fn close(self) {
-        log::go_through(None);
+        let _ = dup2_stderr(&self.stderr);
         let deadline = Instant::now() + LAST;
         for (bell, copier) in self.copiers {
             drop(bell);
@@ -71,7 +75,7 @@ impl Outputs {
     }
 }
 
-fn start(sources: Vec<Source>, stream: Stream) -> io::Result<(PipeWriter, JoinHandle<()>)> {
+fn start(sources: Vec<Source>, stream: OwnedFd) -> io::Result<(PipeWriter, JoinHandle<()>)> {
     let (closed, bell) = io::pipe()?;
     let copier = Copier { sources, closed, sink: Sink { stream, gone: false, stalled: false } };
     Ok((bell, thread::Builder::new().stack_size(128 << 10).spawn(move || copier.run())?))
@@ -130,15 +134,8 @@ impl Copier {
     }
 }
 
-/// Which of our streams.
-#[derive(Clone, Copy)]
-enum Stream {
-    Stderr,
-    Stdout,
-}
-
 struct Sink {
-    stream: Stream,
+    stream: OwnedFd,
     /// Nobody will ever read it again.
     gone: bool,
     /// Nobody has read it for so long that nothing waits for it.
@@ -147,17 +144,12 @@ struct Sink {
 
 impl Sink {
     fn write(&mut self, bytes: &[u8]) {
-        let (stdout, stderr) = (io::stdout(), io::stderr());
-        let descriptor = match self.stream {
-            Stream::Stderr => stderr.as_fd(),
-            Stream::Stdout => stdout.as_fd(),
-        };
         let mut rest = bytes;
         while !rest.is_empty() && !self.gone {
-            if !self.is_ready(descriptor) {
+            if !self.is_ready() {
                 return;
             }
-            match nix::unistd::write(descriptor, &rest[..rest.len().min(PIECE)]) {
+            match write(&self.stream, &rest[..rest.len().min(PIECE)]) {
                 Ok(count) => rest = &rest[count..],
                 Err(nix::Error::EINTR | nix::Error::EAGAIN) => {}
                 Err(_) => self.gone = true,
@@ -165,10 +157,10 @@ impl Sink {
         }
     }
 
-    fn is_ready(&mut self, descriptor: BorrowedFd<'_>) -> bool {
+    fn is_ready(&mut self) -> bool {
         let patience = if self.stalled { Duration::ZERO } else { PATIENCE };
         let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-        let mut waited = [PollFd::new(descriptor, PollFlags::POLLOUT)];
+        let mut waited = [PollFd::new(self.stream.as_fd(), PollFlags::POLLOUT)];
         self.stalled = poll(&mut waited, timeout) == Ok(0);
         !self.stalled
     }
