@@ -65,7 +65,7 @@ struct Project<'a> {
 impl<'a> Project<'a> {
     fn new(deployment: &'a Deployment, image: &str, uid: u32, password: &str) -> Self {
         // On a disk: in memory a key would not be kept.
-        let folder = tempfile::Builder::new().prefix("airflow-entrypoint-test-").tempdir_in("/var/tmp").unwrap();
+        let folder = tempfile::Builder::new().prefix("airflow-entrypoint-official-").tempdir_in("/var/tmp").unwrap();
         let program: &[&str] = if deployment.compose(&["docker", "compose", "version"]).status == 0 {
             &["docker", "compose"]
         } else {
@@ -79,6 +79,7 @@ impl<'a> Project<'a> {
             ("AIRFLOW_PROJ_DIR", folder.path().to_str().unwrap()),
             ("LOAD_EXAMPLES", "false"),
             ("HEALTH_INTERVAL", "10s"),
+            ("HEALTH_TIMEOUT", "60s"),
             // `docker-compose` gives up on an engine that does not answer for a minute.
             ("COMPOSE_HTTP_TIMEOUT", "600"),
             ("_AIRFLOW_WWW_USER_PASSWORD", password),
@@ -141,9 +142,7 @@ impl<'a> Project<'a> {
         let client = ["python", "-c", CLIENT, run, &PATIENCE.as_secs().to_string()];
         let said = self.deployment.exec_with_input(&web, &client, &format!("{password}\n")).succeeded();
         assert!(said.stdout.starts_with("success ") && said.stdout.contains("hello from a task"), "{said}");
-        // The worker is the only one that executes tasks.
-        let worker = self.deployment.logs_of(&self.container("airflow-worker").unwrap());
-        assert!(worker.contains("execute_workload") && worker.contains("succeeded in"), "{worker}");
+        self.deployment.log_line(&self.container("airflow-worker").unwrap(), "final_state=success", PATIENCE);
     }
 
     /// Adds a connection with this program, by a bare `docker exec` as whom the container is.
