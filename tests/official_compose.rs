@@ -195,7 +195,7 @@ fn the_official_file_comes_up(uid: u32, made_by: Option<u32>) {
     let logs = project.compose(&["logs", "--no-color"]).succeeded().stdout;
     let kept = fs::read_dir(project.path("config/airflow-keys")).unwrap().map(|entry| entry.unwrap().path());
     let secrets: Vec<String> = kept.map(|path| fs::read_to_string(path).unwrap().trim().to_owned()).collect();
-    assert!(secrets.len() >= 3 && logs.contains("become `airflow celery worker`"), "{logs}");
+    assert!(secrets.len() >= 3 && logs.contains("the init of `airflow celery worker`"), "{logs}");
     for secret in secrets.iter().chain([&login, &password]) {
         assert!(!logs.contains(secret), "a secret is in the logs");
     }
