@@ -146,9 +146,9 @@ impl<'a> Project<'a> {
     }
 
     /// Adds a connection with this program, by a bare `docker exec` as whom the container is.
-    fn add(&self, program: &str, name: &str, password: &str) {
-        let add = [program, "connections", "add", name, "--conn-type", "http", "--conn-password", password];
-        self.exec("airflow-scheduler", &add);
+    fn add(&self, program: &[&str], name: &str, password: &str) {
+        let add = ["connections", "add", name, "--conn-type", "http", "--conn-password", password];
+        self.exec("airflow-scheduler", &[program, &add].concat());
     }
 
     fn stored(&self, name: &str) -> String {
@@ -181,11 +181,12 @@ fn the_official_file_comes_up(uid: u32, made_by: Option<u32>) {
     // The password is in no argument; the control: the command that needs it was seen.
     assert!(seen.contains("users create") && !seen.contains(&login), "{seen}");
     project.runs("first", &login);
-    project.add("airflow", "story", &password);
+    project.add(&["airflow"], "story", &password);
     let stored = project.stored("story");
     assert!(stored.starts_with("gAAAAA"), "not encrypted: {stored}");
     // The control: to Airflow alone the file's empty variable means no encryption.
-    project.add("/home/airflow/.local/bin/airflow", "clear", "in the clear");
+    let alone = ["env", "USER=default", "/home/airflow/.local/bin/airflow"];
+    project.add(&alone, "clear", "in the clear");
     assert_eq!(project.stored("clear"), "in the clear");
 
     let key = fs::read_to_string(project.path("config/airflow-keys/fernet.key")).unwrap();
