@@ -50,6 +50,11 @@ impl Environment {
         self.os("AIRFLOW_HOME").map_or_else(|| PathBuf::from("/usr/local/airflow"), PathBuf::from)
     }
 
+    /// The home of an unknown user: where the official image has Airflow itself, in a user site that all must share.
+    pub(crate) fn user_home(&self) -> PathBuf {
+        self.os("AIRFLOW_USER_HOME_DIR").map_or_else(|| self.airflow_home(), PathBuf::from)
+    }
+
     /// The folder that Airflow logs to.
     pub(crate) fn log_folder(&self) -> PathBuf {
         let said = ["AIRFLOW__LOGGING__BASE_LOG_FOLDER", "AIRFLOW__CORE__BASE_LOG_FOLDER"];

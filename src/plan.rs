@@ -125,10 +125,9 @@ impl Plan {
             }
             Handover::Plain => Vec::new(),
         };
-        // Where the official image has Airflow itself, in the user site of a home that an unknown user must share.
-        let user_home = world.environment.os("AIRFLOW_USER_HOME_DIR").map_or(home.as_path(), Path::new);
+        let user_home = world.environment.user_home();
         let (run_as, uid) = (settings.run_as.as_deref(), settings.official.airflow_uid);
-        let identity = identity::decide(run_as, uid, command.class, &world.users, user_home)?;
+        let identity = identity::decide(run_as, uid, command.class, &world.users, &user_home)?;
         // What is handed over is closed, and where nothing is kept nobody else can look.
         if kept == Persistence::Persistent && !matches!(identity, IdentityStep::Become(_)) {
             let kinds = SecretKind::of(version);

@@ -1,9 +1,10 @@
 //! Called as `airflow`, in front of the real one: what the link of the Dockerfile is for.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use crate::namespace::is_root;
 use crate::sandbox::{BINARY, Sandbox, V1, V2, V3};
 
 const EMPTY: [&str; 3] =
@@ -43,6 +44,31 @@ fn e09_k07_as_airflow_it_takes_away_what_is_empty_and_no_more() {
         outcome.same((&*seen["OTHER"], &*seen["AIRFLOW__CORE__EXECUTOR"]), ("", "LocalExecutor"));
         outcome.same((sandbox.names("keys"), sandbox.names("home")), (vec![], vec![]));
     }
+}
+
+#[test]
+fn p02_as_airflow_it_gives_an_unknown_user_a_name() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = linked(V3).with("HOME", "/");
+    for path in ["seen", "calls", ""] {
+        chown(sandbox.path(path), Some(51_000), Some(0)).unwrap();
+    }
+    std::fs::remove_file(sandbox.path("link/airflow")).unwrap();
+    std::fs::copy(BINARY, sandbox.path("link/airflow")).unwrap();
+    let mut command = by_name(&sandbox);
+    command.uid(51_000).gid(0);
+    let outcome = sandbox.start_command(command).finish();
+    outcome.same((outcome.code(), &*outcome.stderr), (0, ""));
+    let seen = sandbox.seen("airflow-connections");
+    let home = sandbox.text("home");
+    outcome.same([&*seen["USER"], &*seen["LOGNAME"], &*seen["HOME"]], ["default", "default", &home]);
+    // The control: who has a name keeps what the environment says.
+    let sandbox = linked(V3).with("HOME", "/");
+    sandbox.start_command(by_name(&sandbox)).finish();
+    let seen = sandbox.seen("airflow-connections");
+    outcome.same((seen.contains_key("USER"), &*seen["HOME"]), (false, "/"));
 }
 
 #[test]

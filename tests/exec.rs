@@ -26,7 +26,7 @@ fn both_names_see_the_services_database_and_key(version: &str) {
     let container = deployment.run(&image, &options, &["scheduler"]);
     let fingerprint =
         deployment.log_line(&container, "Fernet key: made, and kept in `/keys/fernet.key`, fingerprint ", PATIENCE);
-    deployment.log_line(&container, "become `airflow scheduler`", PATIENCE);
+    deployment.log_line(&container, "the init of `airflow scheduler`", PATIENCE);
 
     let bare: &[&str] = &["airflow"];
     // The second one is how people called the bash entrypoint again, and got another key.

@@ -65,7 +65,7 @@ struct Project<'a> {
 impl<'a> Project<'a> {
     fn new(deployment: &'a Deployment, image: &str, uid: u32, password: &str) -> Self {
         // On a disk: in memory a key would not be kept.
-        let folder = tempfile::Builder::new().prefix("airflow-entrypoint-test-").tempdir_in("/var/tmp").unwrap();
+        let folder = tempfile::Builder::new().prefix("airflow-entrypoint-official-").tempdir_in("/var/tmp").unwrap();
         let program: &[&str] = if deployment.compose(&["docker", "compose", "version"]).status == 0 {
             &["docker", "compose"]
         } else {
@@ -79,6 +79,7 @@ impl<'a> Project<'a> {
             ("AIRFLOW_PROJ_DIR", folder.path().to_str().unwrap()),
             ("LOAD_EXAMPLES", "false"),
             ("HEALTH_INTERVAL", "10s"),
+            ("HEALTH_TIMEOUT", "60s"),
             // `docker-compose` gives up on an engine that does not answer for a minute.
             ("COMPOSE_HTTP_TIMEOUT", "600"),
             ("_AIRFLOW_WWW_USER_PASSWORD", password),
@@ -141,15 +142,13 @@ impl<'a> Project<'a> {
         let client = ["python", "-c", CLIENT, run, &PATIENCE.as_secs().to_string()];
         let said = self.deployment.exec_with_input(&web, &client, &format!("{password}\n")).succeeded();
         assert!(said.stdout.starts_with("success ") && said.stdout.contains("hello from a task"), "{said}");
-        // The worker is the only one that executes tasks.
-        let worker = self.deployment.logs_of(&self.container("airflow-worker").unwrap());
-        assert!(worker.contains("execute_workload") && worker.contains("succeeded in"), "{worker}");
+        self.deployment.log_line(&self.container("airflow-worker").unwrap(), "final_state=success", PATIENCE);
     }
 
     /// Adds a connection with this program, by a bare `docker exec` as whom the container is.
-    fn add(&self, program: &str, name: &str, password: &str) {
-        let add = [program, "connections", "add", name, "--conn-type", "http", "--conn-password", password];
-        self.exec("airflow-scheduler", &add);
+    fn add(&self, program: &[&str], name: &str, password: &str) {
+        let add = ["connections", "add", name, "--conn-type", "http", "--conn-password", password];
+        self.exec("airflow-scheduler", &[program, &add].concat());
     }
 
     fn stored(&self, name: &str) -> String {
@@ -182,11 +181,12 @@ fn the_official_file_comes_up(uid: u32, made_by: Option<u32>) {
     // The password is in no argument; the control: the command that needs it was seen.
     assert!(seen.contains("users create") && !seen.contains(&login), "{seen}");
     project.runs("first", &login);
-    project.add("airflow", "story", &password);
+    project.add(&["airflow"], "story", &password);
     let stored = project.stored("story");
     assert!(stored.starts_with("gAAAAA"), "not encrypted: {stored}");
     // The control: to Airflow alone the file's empty variable means no encryption.
-    project.add("/home/airflow/.local/bin/airflow", "clear", "in the clear");
+    let alone = ["env", "USER=default", "/home/airflow/.local/bin/airflow"];
+    project.add(&alone, "clear", "in the clear");
     assert_eq!(project.stored("clear"), "in the clear");
 
     let key = fs::read_to_string(project.path("config/airflow-keys/fernet.key")).unwrap();
@@ -196,7 +196,7 @@ fn the_official_file_comes_up(uid: u32, made_by: Option<u32>) {
     let logs = project.compose(&["logs", "--no-color"]).succeeded().stdout;
     let kept = fs::read_dir(project.path("config/airflow-keys")).unwrap().map(|entry| entry.unwrap().path());
     let secrets: Vec<String> = kept.map(|path| fs::read_to_string(path).unwrap().trim().to_owned()).collect();
-    assert!(secrets.len() >= 3 && logs.contains("become `airflow celery worker`"), "{logs}");
+    assert!(secrets.len() >= 3 && logs.contains("the init of `airflow celery worker`"), "{logs}");
     for secret in secrets.iter().chain([&login, &password]) {
         assert!(!logs.contains(secret), "a secret is in the logs");
     }

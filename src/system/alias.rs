@@ -2,8 +2,8 @@
 //! that of the command that a start has become.
 //!
 //! The `airflow.cfg` of that start says all that the environment does not; but to Airflow an empty variable says something too
-//! (`AIRFLOW__CORE__FERNET_KEY: ''` of the official compose file: no encryption). So this takes away what is empty, becomes the real
-//! program, and must not do more: no message, no file.
+//! (`AIRFLOW__CORE__FERNET_KEY: ''` of the official compose file: no encryption), and a user without a name is one that Python cannot
+//! find. So this takes away what is empty, names who has no name, becomes the real program, and must not do more: no message, no file.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
@@ -13,9 +13,12 @@ use std::{env, fs};
 
 use super::executable::cannot_run;
 use super::process::command;
+use super::{user, world};
 use crate::airflow_version::AirflowOption;
+use crate::commands::Class;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::identity::{self, IdentityStep};
 
 const NAME: &str = "airflow";
 
@@ -30,6 +33,11 @@ pub(crate) fn become_airflow() -> Result<(), Error> {
         if !environment.is_set(&variable) {
             environment.change(&variable, None);
         }
+    }
+    // A start is told so, too; what it could not write to `/etc/passwd`, Python finds nowhere else.
+    let (users, home) = (world::users(&environment), environment.user_home());
+    if let Ok(IdentityStep::Introduce(account)) = identity::decide(None, None, Class::Other, &users, &home) {
+        user::tell(&account, &mut environment);
     }
     let words: Vec<OsString> = std::iter::once(NAME.into()).chain(env::args_os().skip(1)).collect();
     let mut command = command(&words, &environment);

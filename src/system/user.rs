@@ -37,17 +37,22 @@ pub(crate) fn settle(
         }
         IdentityStep::Introduce(account) => {
             introduce(account);
-            // Docker's answer to an unknown user is `/`, where nothing can be written.
-            if environment.os("HOME").is_none_or(|home| home == "/") {
-                environment.set_path("HOME", account.home.clone());
-            }
         }
     }
     let (IdentityStep::Become(account) | IdentityStep::Introduce(account)) = step else { return Ok(()) };
+    tell(account, environment);
+    Ok(())
+}
+
+/// Says in the environment who we are: Python asks for a name there before it asks the system.
+pub(super) fn tell(account: &Account, environment: &mut Environment) {
+    // Docker's answer to an unknown user is `/`, where nothing can be written.
+    if environment.os("HOME").is_none_or(|home| home == "/") {
+        environment.set_path("HOME", account.home.clone());
+    }
     for name in ["USER", "LOGNAME"] {
         environment.change(name, Some(&account.name));
     }
-    Ok(())
 }
 
 /// Gives our files in the key folder and the folder itself to the user who must read them; what else is there is not ours. The folder

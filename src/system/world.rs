@@ -204,7 +204,7 @@ fn find(path: &[PathBuf], word: impl AsRef<Path>, is_it: impl Fn(&Path) -> bool)
 }
 
 /// Who we are, and what the system knows of users.
-fn users(environment: &Environment) -> Users {
+pub(super) fn users(environment: &Environment) -> Users {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let home = fs::metadata(environment.airflow_home()).ok();
     let logs = fs::metadata(environment.log_folder()).ok();
