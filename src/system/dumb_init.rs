@@ -9,7 +9,7 @@ use nix::unistd::{Pid, getpid, getsid};
 
 use super::executable::cannot_run;
 use super::memory;
-use super::process::{Place, command, leave, pid_of, prepare};
+use super::process::{Place, command, pid_of, prepare};
 use super::signals::Signals;
 use crate::environment::Environment;
 use crate::error::{Error, Exit};
@@ -48,7 +48,7 @@ fn cannot_start(wish: &Wish, error: &std::io::Error) -> Exit {
 fn start(wish: &Wish, signals: &Signals) -> std::io::Result<DumbInit> {
     let mut command = command(&wish.words, &Environment::new(std::env::vars_os()));
     let place = if wish.single_child { Place::Ours } else { Place::Session };
-    let detached = prepare(&mut command, signals, place, leave());
+    let detached = prepare(&mut command, signals, place).detached;
     let init = DumbInit { main: Pid::from_raw(0), wish: wish.clone(), hand_off: Vec::new() };
     let leads = getsid(None).is_ok_and(|session| session == getpid());
     let hand_off = match (place == Place::Session, detached, leads) {

@@ -66,7 +66,7 @@ pub(crate) fn launch(step: &LaunchStep, environment: &Environment, signals: &Sig
 /// Replaces this process. Same pid, the signal mask as we got it; every descriptor of ours is closed by the kernel.
 fn exec(words: &[OsString], environment: &Environment, signals: &Signals) -> Error {
     let mut command = command(words, environment);
-    prepare(&mut command, signals, Place::Ours, None);
+    prepare(&mut command, signals, Place::Same);
     let error = command.exec();
     cannot_run(&command, &error)
 }
@@ -189,31 +189,40 @@ pub(super) enum Place {
     Foreground,
     /// In a group of its own.
     Group,
-    /// Where we are.
+    /// Where we are, whose init we are.
     Ours,
+    /// It is no child, but this process.
+    Same,
     /// In a session of its own, with the terminal that was ours.
     Session,
 }
 
 /// Starts a child, with the signal mask that we were given.
 pub(super) fn spawn(mut command: Command, signals: &Signals, place: Place) -> Result<Child, Error> {
-    let here = if place == Place::Foreground { leave() } else { None };
-    prepare(&mut command, signals, place, here.clone());
+    let prepared = prepare(&mut command, signals, place);
     command.spawn().map_err(|error| {
         // The message is about a path as seen from here.
-        let _ = here.map(fchdir);
+        let _ = prepared.here.map(fchdir);
         cannot_run(&command, &error)
     })
 }
 
-/// Leaves the folder that we are in, so that an init keeps no mount busy. What is returned leads back.
-pub(super) fn leave() -> Option<Arc<OwnedFd>> {
+/// What we have done for a child before it is there.
+pub(super) struct Prepared {
+    /// Whether we gave up the terminal for it.
+    pub detached: bool,
+    /// The folder that we were in, if we have left it.
+    here: Option<Arc<OwnedFd>>,
+}
+
+/// Leaves the folder that we are in, so that an init keeps no mount busy.
+fn leave() -> Option<Arc<OwnedFd>> {
     let here = open(".", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
     chdir("/").ok().map(|()| Arc::new(here))
 }
 
-/// What happens between fork and exec: the child is `here`, if we have left. Says whether we gave up the terminal for it.
-pub(super) fn prepare(command: &mut Command, signals: &Signals, place: Place, here: Option<Arc<OwnedFd>>) -> bool {
+/// Says what happens between fork and exec.
+pub(super) fn prepare(command: &mut Command, signals: &Signals, place: Place) -> Prepared {
     let inherited = signals.inherited();
     let has_terminal = tcgetpgrp(io::stdin()).is_ok_and(|group| group == getpgrp());
     if matches!(place, Place::Foreground | Place::Group) {
@@ -221,9 +230,12 @@ pub(super) fn prepare(command: &mut Command, signals: &Signals, place: Place, he
     }
     // execvp(3), which std uses, gives what the kernel does not know to a shell. A program for another machine is none of its business.
     let foreign = foreign(command);
+    let are_its_init = matches!(place, Place::Foreground | Place::Ours | Place::Session);
+    let here = if are_its_init { leave() } else { None };
+    let back = here.clone();
     let before_exec = move || {
-        if let Some(here) = &here {
-            fchdir(here)?;
+        if let Some(folder) = &back {
+            fchdir(folder)?;
         }
         broken_pipe::restore();
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&inherited), None)?;
@@ -235,7 +247,7 @@ pub(super) fn prepare(command: &mut Command, signals: &Signals, place: Place, he
     // SAFETY: between fork and exec only system calls are made, which are async-signal-safe (execve collects its pointers first; that
     // allocation is sound in glibc's and musl's fork). The ioctls take descriptor 0 and no pointer.
     #[allow(unsafe_code, reason = "std has no other way to give a child its signal mask and its terminal")]
-    unsafe {
+    let detached = unsafe {
         command.pre_exec(move || {
             if place == Place::Foreground && has_terminal {
                 // Every signal is blocked still: SIGTTOU would stop who is not in front.
@@ -250,7 +262,8 @@ pub(super) fn prepare(command: &mut Command, signals: &Signals, place: Place, he
             before_exec()
         });
         place == Place::Session && libc::ioctl(0, libc::TIOCNOTTY) == 0
-    }
+    };
+    Prepared { detached, here }
 }
 
 pub(super) fn pid_of(child: &Child) -> Pid {

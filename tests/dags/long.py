@@ -9,6 +9,7 @@ from airflow.sdk import dag, task
 def long():
     @task
     def work():
+        print("the long task has begun")
         time.sleep(30)
 
     work()
