@@ -157,13 +157,9 @@ fn service(deployment: &Deployment, image: &str, given: &[String], options: &[&s
 
 /// The one container that has the logs, under a name that the others can look up.
 fn worker(deployment: &Deployment, image: &str, given: &[String], command: &[&str]) -> String {
-    worker_with(deployment, image, given, &[], command)
-}
-
-fn worker_with(deployment: &Deployment, image: &str, given: &[String], more: &[&str], command: &[&str]) -> String {
     let logs = format!("{}:/opt/airflow/logs", deployment.volume("logs"));
     let options = ["--hostname", "worker", "--network-alias", "worker", "-v", &logs];
-    service(deployment, image, given, &[&options[..], more].concat(), command)
+    service(deployment, image, given, &options, command)
 }
 
 /// K15, K16: the web server opens a log that the worker serves, the worker reports to the web server what the scheduler gave it; and

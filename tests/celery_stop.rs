@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Stack, worker_with};
+use super::Stack;
 use crate::engine::Deployment;
 
 /// A run of the DAG `long`, whose task has begun.
@@ -24,7 +24,7 @@ fn end(stack: &Stack<'_>, run: &str) -> bool {
 fn s04_docker_stop_lets_a_running_task_finish() {
     let Some(deployment) = Deployment::new("3.3.2") else { return };
     let image = deployment.build("image");
-    let mut stack = Stack::start(&deployment, &image);
+    let stack = Stack::start(&deployment, &image);
     begin(&stack, "finishes");
     let begun = Instant::now();
     deployment.stop(&stack.worker, 60);
@@ -33,13 +33,4 @@ fn s04_docker_stop_lets_a_running_task_finish() {
     assert!(log.contains("Warm shutdown"), "{log}");
     assert!(begun.elapsed() > Duration::from_secs(10), "it was not waited for");
     assert!(end(&stack, "finishes"), "{log}");
-
-    // The control: to the whole group the same signal is the end of the task.
-    deployment.remove(&stack.worker);
-    let group = ["-e", "ENTRYPOINT_SIGNAL_SCOPE=group"];
-    stack.worker = worker_with(&deployment, &image, &stack.variables, &group, &["worker"]);
-    begin(&stack, "is-killed");
-    deployment.stop(&stack.worker, 60);
-    let log = deployment.logs_of(&stack.worker);
-    assert!(!end(&stack, "is-killed"), "{log}");
 }
