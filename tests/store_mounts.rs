@@ -111,6 +111,15 @@ fn k02_two_hundred_first_starts_on_two_hosts_use_one_key() {
     });
 }
 
+#[test]
+fn k02_two_hundred_first_starts_on_two_hosts_without_links_use_one_key() {
+    isolated("store_mounts::k02_two_hundred_first_starts_on_two_hosts_without_links_use_one_key", "", || {
+        if refusing_works() {
+            two_hundred_on_hosts(2, &refusing(NO_SYMBOLIC_LINKS));
+        }
+    });
+}
+
 fn two_hundred_on_hosts(hosts: usize, front: &[&str]) {
     let Some(server) = Server::new(hosts) else { return };
     let folders: Vec<_> = (0..hosts).map(|host| server.at(host)).collect();

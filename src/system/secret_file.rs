@@ -27,13 +27,15 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(30);
 /// Reads the file of a secret. One that is linked or moved into place is whole; one that is written in place is not for a moment, and
 /// that is waited for.
 pub(super) fn observe(kind: SecretKind, path: &Path) -> Stored {
-    if may_be_unfinished(path) {
-        let deadline = Instant::now() + WRITER_PATIENCE;
-        while !is_whole(path) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(5));
+    let deadline = Instant::now() + WRITER_PATIENCE;
+    loop {
+        // Judged by what was read: between two looks the file may have been made.
+        let (stored, whole) = stored(kind, path);
+        if whole || !may_be_unfinished(path) || Instant::now() >= deadline {
+            return stored;
         }
+        thread::sleep(Duration::from_millis(5));
     }
-    stored(kind, path)
 }
 
 /// The file itself, which is another one where the name is a link of ours to what is beside it.
@@ -48,29 +50,31 @@ pub(super) fn behind_link(path: &Path) -> PathBuf {
     }
 }
 
-fn stored(kind: SecretKind, path: &Path) -> Stored {
+/// What is there, and whether it is all that somebody wrote in one call: before that a file is empty, or has its length and no content.
+fn stored(kind: SecretKind, path: &Path) -> (Stored, bool) {
+    let unusable = |found: &str| (Stored::Unreadable(Unreadable::Unusable(found.to_owned())), true);
     // Asked first: a link that somebody makes between two questions leads to something.
     let is_link = path.is_symlink();
     // A pipe would be waited for, and a link that leads nowhere would look like nothing.
     match fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => {
-            let found = if metadata.is_dir() { "is a directory" } else { "expected a file, found something else" };
-            return Stored::Unreadable(Unreadable::Unusable(found.to_owned()));
-        }
+        Ok(metadata) if metadata.is_dir() => return unusable("is a directory"),
+        Ok(metadata) if !metadata.is_file() => return unusable("expected a file, found something else"),
         Err(error) if error.kind() == io::ErrorKind::NotFound && is_link => {
-            return Stored::Unreadable(Unreadable::Unusable("expected a file, found a link to nothing".to_owned()));
+            return unusable("expected a file, found a link to nothing");
         }
         _ => {}
     }
     match read(path) {
         Ok((bytes, metadata)) => {
+            let bytes = Zeroizing::new(bytes);
             let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
             let mode = metadata.mode();
             let facts = facts(metadata.len(), metadata.uid(), metadata.gid(), mode, &timestamp(modified));
-            Stored::Present { content: Secret::parse(kind, &Zeroizing::new(bytes)), facts, mode }
+            let whole = !bytes.is_empty() && !bytes.contains(&0);
+            (Stored::Present { content: Secret::parse(kind, &bytes), facts, mode }, whole)
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Stored::Absent,
-        Err(error) => Stored::Unreadable(unreadable(path, &error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (Stored::Absent, true),
+        Err(error) => (Stored::Unreadable(unreadable(path, &error)), true),
     }
 }
 
@@ -80,12 +84,4 @@ fn may_be_unfinished(path: &Path) -> bool {
     // A time in the future is that of another clock, too.
     let age = metadata.modified().map(|time| time.elapsed().unwrap_or_default());
     age.is_ok_and(|age| age < CLOCKS_DIFFER) && metadata.is_file() && access(path, AccessFlags::W_OK).is_ok()
-}
-
-/// Whether what was written in one call is there: before that a file is empty, or has its length and no content.
-fn is_whole(path: &Path) -> bool {
-    read(path).is_ok_and(|(bytes, _)| {
-        let bytes = Zeroizing::new(bytes);
-        !bytes.is_empty() && !bytes.contains(&0)
-    })
 }
