@@ -149,6 +149,11 @@ impl AirflowOption {
     pub(crate) const SECRETS: [Self; 4] =
         [Self::FERNET_KEY, Self::API_SECRET_KEY, Self::WEBSERVER_SECRET_KEY, Self::JWT_SECRET];
 
+    /// All that we set or may remove and that is no secret of ours.
+    pub(crate) fn managed_but_secrets() -> impl Iterator<Item = Self> {
+        Self::MANAGED.into_iter().filter(|option| !Self::SECRETS.contains(option))
+    }
+
     const fn new(section: &'static str, key: &'static str) -> Self {
         Self { section, key, suffix: "" }
     }

@@ -82,14 +82,13 @@ pub(crate) fn unchanged(said: &Said<'_>, changes: &[Change]) -> (Vec<Change>, Ve
         true => Value::Url(Redacted(text.to_owned())),
         false => Value::Text(text.to_owned()),
     };
-    let options = AirflowOption::MANAGED.into_iter().filter(|option| !AirflowOption::SECRETS.contains(option));
     let (mut given, mut configured) = (Vec::new(), Vec::new());
-    for option in options {
+    for option in AirflowOption::managed_but_secrets() {
         let name = option.variable();
         if changes.iter().any(|change| change.name == name) {
             continue;
         }
-        match (said.environment.lookup(&name).filter(|text| !text.is_empty()), (said.configured)(option)) {
+        match (said.environment.filled(&name), (said.configured)(option)) {
             (Some(text), _) => given.push(Change { value: value(text), source: said.environment.source(&name), name }),
             (None, Some((text, source))) => configured.push(Change { name, value: value(&text), source }),
             (None, None) => {}

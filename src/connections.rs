@@ -24,7 +24,7 @@ pub(crate) struct Connections {
     pub database: Server,
     /// Only with an executor that needs one.
     pub broker: Option<Server>,
-    /// Only with a Celery executor, and where somebody chose one.
+    /// Only with a Celery executor, and where somebody chose one that is neither of the above.
     pub result_backend: Option<Server>,
     /// What the environment must say.
     pub changes: Vec<Change>,
@@ -47,6 +47,13 @@ pub(crate) enum Server {
     Serverless { scheme: String, source: Source },
 }
 
+impl Server {
+    /// Whether both listen at the same places.
+    fn is_as(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Listens { endpoints, .. }, Self::Listens { endpoints: others, .. }) if endpoints == others)
+    }
+}
+
 /// All that the connections follow from.
 pub(crate) struct Said<'a> {
     pub environment: &'a Environment,
@@ -65,6 +72,9 @@ pub(crate) fn settle(said: &Said<'_>) -> Result<Connections, Error> {
     if executor.needs_broker() {
         result_backend = said.result_backend(&database, url.as_deref(), &mut found)?;
         broker = Some(said.broker(&mut found)?);
+        // It is the database, most of the time: that is one server.
+        let others = [Some(&database), broker.as_ref()];
+        result_backend = result_backend.filter(|backend| !others.into_iter().flatten().any(|o| o.is_as(backend)));
     }
     let Found { changes, notes, warnings } = found;
     Ok(Connections { executor, database, broker, result_backend, changes, notes, warnings })
@@ -76,7 +86,7 @@ impl Said<'_> {
         let is_simple = |name: &str| name.ends_with("SimpleAuthManager");
         let manager = AirflowOption::AUTH_MANAGER;
         self.version.line() != Line::V3
-            || match self.environment.lookup(&manager.variable()).filter(|name| !name.is_empty()) {
+            || match self.environment.filled(&manager.variable()) {
                 Some(name) => !is_simple(name),
                 None => (self.configured)(manager).is_some_and(|(name, _)| !is_simple(&name)),
             }

@@ -8,8 +8,7 @@ use crate::steps::{Change, Value};
 /// A warning for each option that we manage; secrets are compared elsewhere, by fingerprint. Values are not shown: most of them are
 /// URLs with a password in it.
 pub(crate) fn warnings(said: &Said<'_>, changes: &[Change]) -> Vec<String> {
-    let options = AirflowOption::MANAGED.into_iter().filter(|option| !AirflowOption::SECRETS.contains(option));
-    options
+    AirflowOption::managed_but_secrets()
         .filter_map(|option| {
             let (in_file, file) = (said.configured)(option)?;
             let name = option.variable();
@@ -18,9 +17,7 @@ pub(crate) fn warnings(said: &Said<'_>, changes: &[Change]) -> Vec<String> {
                 Some((Value::Text(text), source)) => (text.as_str(), source.clone()),
                 Some((Value::Url(url), source)) => (url.0.as_str(), source.clone()),
                 Some(_) => return None,
-                None => {
-                    (said.environment.lookup(&name).filter(|text| !text.is_empty())?, said.environment.source(&name))
-                }
+                None => (said.environment.filled(&name)?, said.environment.source(&name)),
             };
             let same = used == in_file || option == AirflowOption::LOAD_EXAMPLES && used.eq_ignore_ascii_case(&in_file);
             (!same).then(|| format!("{file} holds another value than {source}; {source} is used"))

@@ -40,7 +40,12 @@ impl Environment {
         }
     }
 
-    /// The same, for values that need not be text.
+    /// The value of a variable that is text and not empty.
+    pub(crate) fn filled(&self, name: &str) -> Option<&str> {
+        self.os(name)?.to_str()
+    }
+
+    /// The value of a variable, which need not be text; an empty one counts as unset.
     pub(crate) fn os(&self, name: &str) -> Option<&OsStr> {
         self.variables.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }

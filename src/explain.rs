@@ -149,6 +149,13 @@ pub(crate) fn role(words: &[OsString]) -> String {
 /// A command by its name alone: arguments may hold passwords.
 pub(crate) struct Words<'a>(pub &'a [OsString]);
 
+impl Words<'_> {
+    /// Without the marks around it.
+    pub(crate) fn plain(&self) -> String {
+        self.to_string().replace('`', "")
+    }
+}
+
 impl Display for Words<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let is_name = |word: &&OsString| word.to_str().is_some_and(|word| !word.is_empty() && !word.starts_with('-'));

@@ -29,12 +29,15 @@ impl Users {
     /// compose file mounts folders that belong to whoever made them, and tells its first container, root's, not who that is.
     fn airflow(&self) -> Option<(u32, u32)> {
         let (uid, gid) = self.home_owner?;
-        let others = self.log_folder.filter(|&(owner, group, mode)| {
-            let open = mode & 0o003 == 0o003 || group == gid && mode & 0o030 == 0o030;
-            uid != 0 && owner != 0 && !open
-        });
+        let others =
+            self.log_folder.filter(|&(owner, group, mode)| uid != 0 && owner != 0 && !is_open_to(gid, group, mode));
         Some((others.map_or(uid, |(owner, ..)| owner), gid))
     }
+}
+
+/// Whether a folder of this group and mode may be written to by all members of `gid`, whoever owns it.
+pub(crate) fn is_open_to(gid: u32, group: u32, mode: u32) -> bool {
+    mode & 0o003 == 0o003 || group == gid && mode & 0o030 == 0o030
 }
 
 /// What to do about who we are.

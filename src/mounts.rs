@@ -81,21 +81,24 @@ pub(crate) fn persistence(mountinfo: &str, path: &Path) -> Persistence {
     Persistence::Persistent
 }
 
-/// The folders that may hold the keys, best first: the one that was said; else [`KEY_DIR`], and before it, where nothing is mounted there,
-/// one beside the `airflow.cfg` that `AIRFLOW_CONFIG` names, if that is on a volume (as in the official compose file; Airflow itself would
+/// The folder for the keys, and another one that may hold them already. It is the one that was said; else [`KEY_DIR`], or, where nothing is
+/// mounted there, one beside the `airflow.cfg` that `AIRFLOW_CONFIG` names, if that is on a volume (as in the official compose file; Airflow itself would
 /// write the secrets into that file).
-pub(crate) fn key_folders(mountinfo: &str, said: Option<&Path>, airflow_config: Option<&Path>) -> Vec<PathBuf> {
+pub(crate) fn key_folders(
+    mountinfo: &str,
+    said: Option<&Path>,
+    airflow_config: Option<&Path>,
+) -> (PathBuf, Option<PathBuf>) {
     if let Some(said) = said {
-        return vec![said.to_owned()];
+        return (said.to_owned(), None);
     }
     let kept = |path: &Path| persistence(mountinfo, path) == Persistence::Persistent;
     let standard = PathBuf::from(KEY_DIR);
     let beside =
         airflow_config.and_then(Path::parent).filter(|folder| kept(folder)).map(|folder| folder.join("airflow-keys"));
     match beside {
-        None => vec![standard],
-        Some(beside) if kept(&standard) => vec![standard, beside],
-        Some(beside) => vec![beside, standard],
+        Some(beside) if !kept(&standard) => (beside, Some(standard)),
+        beside => (standard, beside),
     }
 }
 
@@ -172,7 +175,8 @@ mod tests {
         let config = mount("/srv/config", "/opt/airflow/config");
         let keys = mount("/var/lib/docker/volumes/keys/_data", "/keys");
         let folders = |mounts: &str, said: Option<&str>, config: Option<&str>| {
-            key_folders(mounts, said.map(Path::new), config.map(Path::new))
+            let (best, other) = key_folders(mounts, said.map(Path::new), config.map(Path::new));
+            std::iter::once(best).chain(other).collect::<Vec<_>>()
         };
         let named = Some("/opt/airflow/config/airflow.cfg");
         let beside = "/opt/airflow/config/airflow-keys";

@@ -20,9 +20,6 @@ pub(crate) fn wait(needed: bool, settings: &Settings, connections: &Connections)
         .chain(connections.result_backend.iter().map(|backend| ("result backend", backend)));
     for (role, server) in servers {
         match server {
-            // The result backend is the database, most of the time.
-            Server::Listens { endpoints, .. }
-                if role == "result backend" && step.services.iter().any(|other| other.endpoints == *endpoints) => {}
             Server::Listens { endpoints, source } => {
                 step.services.push(Service { role, endpoints: endpoints.clone(), source: source.clone() });
             }

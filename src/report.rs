@@ -77,10 +77,7 @@ impl Report {
                 value: Some(plan.airflow.version.to_string()),
                 source: plan.airflow.source.to_string(),
             },
-            command: Command {
-                name: Words(&plan.command.words).to_string().replace('`', ""),
-                class: plan.command.class.to_string(),
-            },
+            command: Command { name: Words(&plan.command.words).plain(), class: plan.command.class.to_string() },
             notes: plan.notes().cloned().collect(),
             warnings: plan.warnings.clone(),
             settings: plan

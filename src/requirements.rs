@@ -51,7 +51,7 @@ pub(crate) fn decide(settings: &Settings, world: &World, files: &Files) -> Optio
         return None;
     }
     let text = files.requirements.as_deref().unwrap_or_default();
-    let installer = match (&world.virtual_environment, world.uv_on_path) {
+    let installer = match (&world.virtual_environment, files.uv_on_path) {
         // uv knows no user site.
         (Some(environment), true) => Installer::Uv(environment.clone()),
         (Some(environment), false) => Installer::Pip(environment.clone()),

@@ -172,8 +172,8 @@ fn s06_a_shell_at_a_terminal_has_job_control() {
             ["continued", "\u0003"], ["$ ", "exit 7\n"]]"#
     );
     let shell = ["env", "PS1=$ ", "bash", "--norc", "--noprofile", "-i"];
-    // dumb-init gives up a terminal for its command only where it leads the session, as in a container; under catatonit a job cannot
-    // be stopped.
+    // dumb-init gives up a terminal for its command only where it leads the session, as in a container; catatonit leaves
+    // SIGTSTP blocked in what it starts.
     let with_jobs = |subject: &Subject| subject[0] != AS_DUMB_INIT && subject[0] != "catatonit";
     for subject in subjects().into_iter().filter(with_jobs) {
         let outcome = run(&[&["python3", &script, &steps], &PID_1, subject, &shell]);

@@ -118,25 +118,21 @@ fn a_reader_that_is_gone_or_asleep_stops_nobody() {
     // Or one had not begun to listen for it.
     assert!(matches!(gone.wait().unwrap().code(), Some(0 | 143)));
     // Asleep: what is told to end, ends, and so do we.
-    let mut asleep = start();
-    let mut first = [0; 1];
-    asleep.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
-    let pid = nix::unistd::Pid::from_raw(asleep.id().cast_signed());
-    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
-    let started = Instant::now();
-    asleep.wait().unwrap();
-    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    let ends_unread = || {
+        let mut asleep = start();
+        let mut first = [0; 1];
+        asleep.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+        let pid = nix::unistd::Pid::from_raw(asleep.id().cast_signed());
+        nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+        let started = Instant::now();
+        asleep.wait().unwrap();
+        assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    };
+    ends_unread();
     assert!(!sandbox.path("done").exists(), "the control: it was held up");
     // The same of our own lines: here nobody reads stderr.
     sandbox.behave("airflow-scheduler", &format!("yes | head -c 1000000 >&2; {STAYS}"));
-    let mut asleep = start();
-    let mut first = [0; 1];
-    asleep.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
-    let pid = nix::unistd::Pid::from_raw(asleep.id().cast_signed());
-    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
-    let started = Instant::now();
-    asleep.wait().unwrap();
-    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    ends_unread();
 }
 
 #[test]

@@ -7,14 +7,18 @@ use crate::settings::{official, puckel};
 /// The most letters that a slip of the pen leaves out, adds or changes.
 const SLIPS: usize = 2;
 
+/// A name that counts, and its letters.
+struct Known {
+    name: String,
+    letters: String,
+}
+
 /// A warning for each variable that is nearly one of those that we understand.
 pub(crate) fn warnings(environment: &Environment) -> Vec<String> {
-    let known: Vec<String> = AirflowOption::MANAGED
-        .iter()
-        .map(|option| option.variable())
-        .chain(official::NAMES.iter().chain(&puckel::NAMES).map(|&name| name.to_owned()))
-        .chain(["FERNET_KEY".to_owned()])
-        .collect();
+    let ours = official::NAMES.iter().chain(&puckel::NAMES).map(|&name| name.to_owned());
+    let names = AirflowOption::MANAGED.iter().map(|option| option.variable()).chain(ours);
+    let known = names.map(|name| Known { letters: letters(&name), name });
+    let known: Vec<Known> = known.filter(|known| is_family(&known.letters)).collect();
     let names = environment.iter().filter_map(|(name, _)| name.to_str());
     names
         .filter_map(|name| {
@@ -24,22 +28,24 @@ pub(crate) fn warnings(environment: &Environment) -> Vec<String> {
         .collect()
 }
 
-/// The name that was probably meant. Only names of the same family are looked at: a variable of somebody else's may be called like
-/// ours. A short name is near too much.
-fn near<'k>(name: &str, known: &'k [String]) -> Option<&'k str> {
-    let family = |name: &str| ["AIRFLOW", "PIP"].iter().any(|start| letters(name).starts_with(start));
-    if !family(name) || known.iter().any(|known| is(name, known)) {
+/// The name that was probably meant.
+fn near<'k>(name: &str, known: &'k [Known]) -> Option<&'k str> {
+    let letters = letters(name);
+    if !is_family(&letters) || known.iter().any(|known| is(name, &known.name)) {
         return None;
     }
-    known.iter().map(String::as_str).find(|known| known.len() > 14 && family(known) && is_near(name, known))
+    let is_near = |known: &&Known| letters == known.letters || strsim::osa_distance(name, &known.name) <= SLIPS;
+    // A short name is near too much.
+    known.iter().filter(|known| known.name.len() > 14).find(is_near).map(|known| known.name.as_str())
+}
+
+/// Whether a name is of the families that are looked at: a variable of somebody else's may be called like ours.
+fn is_family(letters: &str) -> bool {
+    ["AIRFLOW", "PIP"].iter().any(|start| letters.starts_with(start))
 }
 
 fn is(name: &str, known: &str) -> bool {
     name.strip_prefix(known).is_some_and(|rest| matches!(rest, "" | "_CMD" | "_FILE" | "_SECRET"))
-}
-
-fn is_near(name: &str, known: &str) -> bool {
-    letters(name) == letters(known) || strsim::osa_distance(name, known) <= SLIPS
 }
 
 /// Underscores are what people get wrong most.

@@ -9,7 +9,8 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use zeroize::Zeroizing;
 
-use super::process::{Captured, Ended, Output, capture, ending, exit, run, run_with_input};
+use super::process::{Ended, Output, ending, exit, run, run_with_input};
+use super::secret_commands;
 use super::signals::{Event, Signals, interrupted};
 use crate::environment::Environment;
 use crate::error::Error;
@@ -21,9 +22,6 @@ use crate::steps::{MigrateStep, UserStep};
 
 /// The pause between two looks at a schema that is not there yet.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// How long the command that prints a password may take.
-const PASSWORD_LIMIT: Duration = Duration::from_secs(30);
 
 /// The pause between two tries to take the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
@@ -68,22 +66,19 @@ pub(crate) fn create_user(step: Option<&UserStep>, environment: &Environment, si
 
 /// What the line prints, run by a shell as in the official image, without the line end.
 fn printed_password(line: &str, environment: &Environment, signals: &Signals) -> Result<Zeroizing<String>, Error> {
-    let failed = |cause| Error::UserPassword { source_of_it: PASSWORD_CMD, cause };
     let words = ["/bin/sh".into(), "-c".into(), line.into()];
-    let Captured { status, stop, output } = capture(&words, environment, signals, PASSWORD_LIMIT)?;
-    if let Some(signal) = stop {
-        return Err(interrupted(signal, "getting a password by its command"));
-    }
-    match status {
-        None => return Err(failed(format!("it has not ended after {} s", PASSWORD_LIMIT.as_secs()))),
-        Some(status) if !status.success() => return Err(failed(format!("it ended with {}", ending(status)))),
-        Some(_) => {}
-    }
-    match std::str::from_utf8(&output).map(|text| text.trim_end_matches(['\n', '\r'])) {
-        Ok("") => Err(failed("it printed nothing".to_owned())),
+    let printed =
+        secret_commands::output(&words, environment, signals, "getting a password by its command", without_line_end);
+    let text = printed?.and_then(|bytes| match std::str::from_utf8(&bytes) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-        Err(_) => Err(failed("expected UTF-8 text".to_owned())),
-    }
+        Err(_) => Err("expected UTF-8 text".to_owned()),
+    });
+    text.map_err(|cause| Error::UserPassword { source_of_it: PASSWORD_CMD, cause })
+}
+
+fn without_line_end(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
+    &bytes[..end]
 }
 
 /// Takes the lock of a folder, which ends with the process that holds it. A folder that is not there or knows no locks has none.
@@ -155,7 +150,7 @@ fn succeeded(step: &'static str, words: &[OsString], ended: &Ended) -> Result<()
         None if status.success() => Ok(()),
         None => Err(Error::StepFailed {
             step,
-            command: Words(words).to_string().replace('`', ""),
+            command: Words(words).plain(),
             ending: ending(status),
             status: exit(status).status(),
         }),

@@ -55,7 +55,7 @@ pub(crate) fn write_config(step: &ConfigStep, environment: &Environment) -> Resu
 pub(crate) fn hide(options: &[AirflowOption], environment: &mut Environment) -> Result<(), Error> {
     for option in options {
         let variable = option.variable();
-        let Some(value) = environment.lookup(&variable).filter(|value| !value.is_empty()) else { continue };
+        let Some(value) = environment.filled(&variable) else { continue };
         let path = write_private(&format!("{}.{}", option.section(), option.key()), value)?;
         environment.change(&variable, None);
         environment.change(&option.with_suffix("_cmd").variable(), Some(&format!("cat {}", path.display())));

@@ -1,5 +1,7 @@
-//! The commands of `..._CMD` variables, run as Airflow runs them: split like a shell line, without a shell, stdout is the value.
+//! Commands that print a secret. Those of `..._CMD` variables are run as Airflow runs them: split like a shell line, without a shell,
+//! stdout is the value.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -33,15 +35,26 @@ fn printed(line: &str, environment: &Environment, signals: &Signals) -> Result<P
         Some(words) if !words.is_empty() => words.into_iter().map(Into::into).collect(),
         _ => return Ok(Err("expected a command line, found an open quote or nothing".to_owned())),
     };
-    let Captured { status, stop, output } = match process::capture(&words, environment, signals, LIMIT) {
+    output(&words, environment, signals, "getting a secret by its command", <[u8]>::trim_ascii)
+}
+
+/// What a command prints, of which `value` is the part that counts, or why that is nothing. `step` says what it is for.
+pub(super) fn output(
+    words: &[OsString],
+    environment: &Environment,
+    signals: &Signals,
+    step: &str,
+    value: impl Fn(&[u8]) -> &[u8],
+) -> Result<Printed, Error> {
+    let Captured { status, stop, output } = match process::capture(words, environment, signals, LIMIT) {
         Ok(captured) => captured,
         Err(Error::CannotRun { program, cause, .. }) => return Ok(Err(format!("`{program}` cannot be run: {cause}"))),
         Err(error) => return Err(error),
     };
     if let Some(signal) = stop {
-        return Err(interrupted(signal, "getting a secret by its command"));
+        return Err(interrupted(signal, step));
     }
-    let value = Zeroizing::new(output.trim_ascii().to_vec());
+    let value = Zeroizing::new(value(&output).to_vec());
     Ok(match status {
         None => Err(format!("it has not ended after {} s", LIMIT.as_secs())),
         Some(status) if !status.success() => Err(format!("it ended with {}", process::ending(status))),

@@ -11,7 +11,7 @@ use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use super::{cause, is_denied, secret_file};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::identity::{Account, IdentityStep};
+use crate::identity::{Account, IdentityStep, is_open_to};
 use crate::log;
 use crate::secret::SecretKind;
 use crate::steps::GroundStep;
@@ -95,8 +95,8 @@ pub(super) fn hand_over(key_dir: &Path, account: &Account) -> Result<(), Error> 
 /// Gives a folder that Airflow must write to, and that the engine made for root, to the user who must write there; not what is in it.
 fn open_up(folder: &Path, account: &Account) {
     let Ok(metadata) = std::fs::metadata(folder) else { return };
-    let by_group = metadata.gid() == account.gid && metadata.mode() & 0o030 == 0o030;
-    if !metadata.is_dir() || metadata.uid() != 0 || by_group || metadata.mode() & 0o003 == 0o003 {
+    let open = is_open_to(account.gid, metadata.gid(), metadata.mode());
+    if !metadata.is_dir() || metadata.uid() != 0 || open {
         return;
     }
     // Where that cannot be done, the check of the folder tells what is wrong with it.

@@ -36,8 +36,6 @@ pub(crate) struct World {
     pub first_word_on_path: bool,
     /// Whether nobody but us reaps what is left behind.
     pub is_pid_1: bool,
-    /// Whether there is a program `uv` on `PATH`.
-    pub uv_on_path: bool,
     /// The virtual environment that `airflow` belongs to.
     pub virtual_environment: Option<VirtualEnvironment>,
     /// `/proc/self/mountinfo`.
@@ -58,6 +56,8 @@ pub(crate) struct Files {
     pub requirements: Option<String>,
     /// The user's own template.
     pub template: Option<(PathBuf, String)>,
+    /// Whether there is a program `uv` on `PATH`, where there is something to install.
+    pub uv_on_path: bool,
     stored: Vec<(SecretKind, Stored)>,
     printed: Vec<(String, Printed)>,
 }
@@ -75,8 +75,7 @@ impl World {
         take_files(&mut environment)?;
         environment.unwrap_quotes();
         alias::step_aside(&mut environment);
-        let path: Vec<PathBuf> =
-            environment.os("PATH").map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
+        let path = folders_of_path(&environment);
         let first_word = match job {
             Job::Command { words, .. } => words.first(),
             _ => None,
@@ -89,7 +88,6 @@ impl World {
             // One that is not executable is a program all the same: that is what its message is about.
             first_word_on_path: first_word.is_some_and(|word| find(&path, word, Path::is_file).is_some()),
             is_pid_1: std::process::id() == 1,
-            uv_on_path: on_path(&path, "uv").is_some(),
             virtual_environment: python.virtual_environment(),
             mountinfo: fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
             settings_file: settings_file(&environment)?,
@@ -107,14 +105,14 @@ impl Files {
         let config_path = environment.os("AIRFLOW_CONFIG").map_or_else(|| home.join("airflow.cfg"), PathBuf::from);
         let key_dir = key_dir(settings, world);
         let template = settings.template.as_ref().map(|path| Ok((path.clone(), required(path, "template")?)));
+        let requirements = settings.requirements.is_file();
+        let installs = requirements || !settings.official.requirements.is_empty();
         Ok(Self {
+            uv_on_path: installs && on_path(&folders_of_path(environment), "uv").is_some(),
             config: text(&config_path, "configuration")?,
             config_path,
             printed: secret_commands::run(environment, signals)?,
-            requirements: settings
-                .requirements
-                .is_file()
-                .then(|| fs::read_to_string(&settings.requirements).unwrap_or_default()),
+            requirements: requirements.then(|| fs::read_to_string(&settings.requirements).unwrap_or_default()),
             template: template.transpose()?,
             stored: SecretKind::ALL
                 .into_iter()
@@ -138,10 +136,9 @@ impl Files {
 /// The key folder: of those that may be it, the one that has a key; a volume that is mounted later must not hide the key that is in use.
 fn key_dir(settings: &Settings, world: &World) -> PathBuf {
     let config = world.environment.os("AIRFLOW_CONFIG").map(Path::new);
-    let folders = mounts::key_folders(&world.mountinfo, settings.key_dir.as_deref(), config);
-    let holds_key = |folder: &&PathBuf| folder.join(SecretKind::Fernet.file_name()).exists();
-    let first = folders.first().map_or_else(|| PathBuf::from(mounts::KEY_DIR), PathBuf::clone);
-    folders.iter().find(holds_key).cloned().unwrap_or(first)
+    let (best, other) = mounts::key_folders(&world.mountinfo, settings.key_dir.as_deref(), config);
+    let holds_key = |folder: &Path| folder.join(SecretKind::Fernet.file_name()).exists();
+    other.filter(|other| holds_key(other) && !holds_key(&best)).unwrap_or(best)
 }
 
 /// The text of a file that need not be there.
@@ -193,6 +190,10 @@ fn settings_file(environment: &Environment) -> Result<Option<SettingsFile>, Erro
     Ok(text.map(|text| SettingsFile { path, text }))
 }
 
+fn folders_of_path(environment: &Environment) -> Vec<PathBuf> {
+    environment.os("PATH").map(|path| std::env::split_paths(path).collect()).unwrap_or_default()
+}
+
 fn on_path(path: &[PathBuf], word: &str) -> Option<PathBuf> {
     find(path, word, |file| file.is_file() && access(file, AccessFlags::X_OK).is_ok())
 }
@@ -207,12 +208,14 @@ fn find(path: &[PathBuf], word: impl AsRef<Path>, is_it: impl Fn(&Path) -> bool)
 pub(super) fn users(environment: &Environment) -> Users {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let home = fs::metadata(environment.airflow_home()).ok();
-    let logs = fs::metadata(environment.log_folder()).ok();
+    let is_root = geteuid().is_root();
+    // Whom root becomes may hang on it.
+    let logs = if is_root { fs::metadata(environment.log_folder()).ok() } else { None };
     Users {
         uid: geteuid().as_raw(),
         gid: getegid().as_raw(),
         passwd: read("/etc/passwd"),
-        group: if geteuid().is_root() { read("/etc/group") } else { String::new() },
+        group: if is_root { read("/etc/group") } else { String::new() },
         home_owner: home.map(|metadata| (metadata.uid(), metadata.gid())),
         log_folder: logs.map(|metadata| (metadata.uid(), metadata.gid(), metadata.mode())),
     }
