@@ -137,14 +137,18 @@ impl Official {
             email: text(&said.user_email, "airflowadmin@example.com"),
             role: text(&said.user_role, "Admin"),
         });
-        let words = |text: &str| shlex::split(text);
-        let requirements = checked(
-            environment,
-            "_PIP_ADDITIONAL_REQUIREMENTS",
-            said.requirements.as_deref(),
-            "requirements as pip takes them, with quotes in pairs",
-            words,
-        )?;
+        let requirements = match said.requirements.as_deref().map(shlex::split) {
+            None => Vec::new(),
+            Some(Some(words)) => words,
+            // The text may have a password in a URL.
+            Some(None) => {
+                return Err(Error::Setting {
+                    source_of_it: environment.source("_PIP_ADDITIONAL_REQUIREMENTS"),
+                    expected: "requirements as pip takes them, with quotes in pairs",
+                    found: "an open quote".to_owned(),
+                });
+            }
+        };
         Ok(Self {
             airflow_uid: checked(
                 environment,
@@ -154,7 +158,7 @@ impl Official {
                 |text| text.trim().parse().ok(),
             )?,
             migrate,
-            requirements: requirements.unwrap_or_default(),
+            requirements,
             user,
             wait_timeout: wait_timeout(environment, &said)?,
         })
@@ -268,7 +272,8 @@ mod tests {
     fn requirements_are_words() {
         let said = read(&[("_PIP_ADDITIONAL_REQUIREMENTS", "lxml==5.0 'x>=1; python_version<\"4\"'")]).unwrap();
         assert_eq!(said.requirements, ["lxml==5.0", "x>=1; python_version<\"4\""]);
-        assert!(read(&[("_PIP_ADDITIONAL_REQUIREMENTS", "'x")]).is_err());
+        let open = read(&[("_PIP_ADDITIONAL_REQUIREMENTS", "'https://u:token@h/x")]).unwrap_err();
+        assert!(open.ends_with("with quotes in pairs, found `an open quote`"), "{open}");
         assert_eq!(read(&[("AIRFLOW_UID", "1000")]).unwrap().airflow_uid, Some(1000));
         assert!(read(&[("AIRFLOW_UID", "me")]).is_err());
     }
