@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::Stack;
+use super::{Stack, worker};
 use crate::engine::Deployment;
+
+/// What the process says that supervises a task, when a signal comes to it.
+const REACHED_THE_TASK: &str = "Received signal, forwarding to task subprocess";
 
 /// A run of the DAG `long`, whose task has begun.
 fn begin(stack: &Stack<'_>, run: &str) {
@@ -24,13 +27,22 @@ fn end(stack: &Stack<'_>, run: &str) -> bool {
 fn s04_docker_stop_lets_a_running_task_finish() {
     let Some(deployment) = Deployment::new("3.3.2") else { return };
     let image = deployment.build("image");
-    let stack = Stack::start(&deployment, &image);
+    let mut stack = Stack::start(&deployment, &image);
     begin(&stack, "finishes");
     let begun = Instant::now();
     deployment.stop(&stack.worker, 60);
     let log = deployment.logs_of(&stack.worker);
     assert_eq!(deployment.exit_status(&stack.worker), 0, "{log}");
-    assert!(log.contains("Warm shutdown"), "{log}");
+    assert!(log.contains("Warm shutdown") && !log.contains(REACHED_THE_TASK), "{log}");
     assert!(begun.elapsed() > Duration::from_secs(10), "it was not waited for");
     assert!(end(&stack, "finishes"), "{log}");
+
+    // The control: sent to the whole group the same signal reaches the task.
+    deployment.remove(&stack.worker);
+    let variables = [&stack.variables[..], &["ENTRYPOINT_SIGNAL_SCOPE=group".to_owned()]].concat();
+    stack.worker = worker(&deployment, &image, &variables, &["worker"]);
+    begin(&stack, "is-told");
+    deployment.stop(&stack.worker, 60);
+    let log = deployment.logs_of(&stack.worker);
+    assert!(log.contains(REACHED_THE_TASK), "{log}");
 }
