@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::executor::Executor;
 use crate::expansion::expanded;
 use crate::given::{Found, Settled};
+use crate::metadb::{Metadb, Target};
 use crate::settings::puckel::Puckel;
 use crate::source::Source;
 use crate::steps::{Change, Value};
@@ -22,6 +23,8 @@ use crate::urls::{self, Endpoint};
 pub(crate) struct Connections {
     pub executor: Executor,
     pub database: Server,
+    /// The same, as we ask it ourselves.
+    pub metadb: Metadb,
     /// Only with an executor that needs one.
     pub broker: Option<Server>,
     /// Only with a Celery executor, and where somebody chose one that is neither of the above.
@@ -68,6 +71,7 @@ pub(crate) fn settle(said: &Said<'_>) -> Result<Connections, Error> {
     let (executor, wants_server) = said.executor(&mut found)?;
     said.load_examples(&mut found)?;
     let (database, url) = said.database(&executor, wants_server, &mut found)?;
+    let metadb = said.metadb(&database, url.as_deref());
     let (mut broker, mut result_backend) = (None, None);
     if executor.needs_broker() {
         result_backend = said.result_backend(&database, url.as_deref(), &mut found)?;
@@ -77,7 +81,7 @@ pub(crate) fn settle(said: &Said<'_>) -> Result<Connections, Error> {
         result_backend = result_backend.filter(|backend| !others.into_iter().flatten().any(|o| o.is_as(backend)));
     }
     let Found { changes, notes, warnings } = found;
-    Ok(Connections { executor, database, broker, result_backend, changes, notes, warnings })
+    Ok(Connections { executor, database, metadb, broker, result_backend, changes, notes, warnings })
 }
 
 impl Said<'_> {
@@ -173,6 +177,31 @@ impl Said<'_> {
         let url = settled.value.clone();
         found.push(settled, option);
         Ok((server, Some(url)))
+    }
+
+    /// How the database can be asked without Airflow.
+    fn metadb(&self, database: &Server, url: Option<&str>) -> Metadb {
+        let url = url.map(|url| expanded(url, self.environment));
+        match (database, url) {
+            (Server::LeftToAirflow(source), _) => {
+                Metadb::LeftToAirflow(format!("its URL is left to Airflow by {source}"))
+            }
+            (Server::None { file }, url) => {
+                // What Airflow does without a URL, and for a file that is not told by an absolute path (it refuses that).
+                let file = file.clone().filter(|_| url.is_some());
+                let file = file.unwrap_or_else(|| self.environment.airflow_home().join("airflow.db"));
+                Metadb::Asked(Target::sqlite(&file, Source::Default))
+            }
+            (Server::Listens { endpoints, source }, Some(url)) => {
+                match Target::server(&url, endpoints, source.clone()) {
+                    Some(target) => Metadb::Asked(target),
+                    None => Metadb::LeftToAirflow(format!("there is no driver of ours for the URL of {source}")),
+                }
+            }
+            (Server::Listens { source, .. } | Server::Serverless { source, .. }, _) => {
+                Metadb::LeftToAirflow(format!("there is no driver of ours for the URL of {source}"))
+            }
+        }
     }
 
     fn broker(&self, found: &mut Found) -> Result<Server, Error> {

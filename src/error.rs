@@ -47,6 +47,9 @@ pub(crate) enum Error {
     /// TERM, INT, QUIT or HUP came during the start.
     #[error("stopped by {name} while {step}")]
     Interrupted { signal: u8, name: &'static str, step: String },
+    /// The metadata database did not do what we asked.
+    #[error("cannot ask the database of {source_of_it}: {cause} (while {step})")]
+    Metadb { step: String, source_of_it: Source, cause: String },
     /// A folder that Airflow must be able to write to.
     #[error("cannot write to the folder `{}`: {cause}", path.display())]
     FolderNotWritable { path: PathBuf, cause: Unreadable, by_module: bool, owner: String },
@@ -143,7 +146,7 @@ impl Error {
             }
             Self::CannotRun { .. } => Exit::NotExecutable,
             Self::Interrupted { signal, .. } => Exit::Signal(*signal),
-            Self::SchemaNotReady { .. } | Self::Unreachable { .. } => Exit::Unavailable,
+            Self::Metadb { .. } | Self::SchemaNotReady { .. } | Self::Unreachable { .. } => Exit::Unavailable,
             Self::StepFailed { status, .. } => Exit::Command(*status),
             Self::Usage { .. } => Exit::Usage,
             Self::BothSet { .. }
@@ -243,7 +246,7 @@ impl Error {
                 "let this user read `{}` (chown or chmod it where it comes from, or set `user:` of the container)",
                 path.display()
             ),
-            Self::BothSet { .. } | Self::Unreadable { .. } | Self::UserPassword { .. } => return None,
+            Self::BothSet { .. } | Self::Metadb { .. } | Self::Unreadable { .. } | Self::UserPassword { .. } => return None,
             Self::UnknownSetting { nearest, .. } => return did_you_mean(nearest),
             Self::Url { .. } => {
                 "percent-encode every special character of user and password: `@` is `%40`, `:` is `%3A`, `/` is `%2F`".to_owned()

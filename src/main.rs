@@ -19,6 +19,7 @@ mod given;
 mod identity;
 mod launch;
 mod log;
+mod metadb;
 mod mounts;
 mod nearest;
 mod needs;
@@ -42,6 +43,7 @@ use crate::cli::Job;
 use crate::error::{Error, Exit};
 use crate::plan::Plan;
 use crate::settings::Settings;
+use crate::system::metadb::Session;
 use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
 use crate::system::{airflow, alias, files, ground, init, keys, packages, pid_files, process, services, store, user};
@@ -91,6 +93,7 @@ fn start() -> Result<Exit, Error> {
     }
     packages::install(plan.requirements.as_ref(), &mut environment, &signals)?;
     services::wait(&plan.wait, &signals)?;
+    let _metadb = Session::of(plan.metadb.as_ref(), &signals)?;
     airflow::migrate(&plan.migrate, &environment, &signals)?;
     airflow::create_user(plan.user.as_ref(), &environment, &signals)?;
     pid_files::clear(&plan.pid_files);

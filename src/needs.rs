@@ -11,8 +11,8 @@ use crate::steps::{MigrateStep, UserStep, WaitStep};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Needs {
     class: Class,
-    /// Whether a step of ours runs Airflow, or the command is one of Airflow's that works with its folders.
-    pub airflow: bool,
+    /// Whether the command, or a step before it, needs the metadata database; that is one of Airflow's, which works with its folders.
+    pub database: bool,
     pub may_create_secrets: bool,
     pub requirements: bool,
     pub wait: bool,
@@ -41,7 +41,7 @@ impl Needs {
         let database = service || class == Class::Database || user || migrate;
         Self {
             class,
-            airflow: database,
+            database,
             may_create_secrets: database || all,
             requirements: class == Class::Service || all,
             wait: (database || all) && settings.wait_timeout != WaitTimeout::Off,

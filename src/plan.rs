@@ -12,6 +12,7 @@ use crate::error::{Error, Found};
 use crate::identity::{self, IdentityStep};
 use crate::launch;
 use crate::launch::pid_files::{self, PidFile};
+use crate::metadb::Metadb;
 use crate::mounts::{self, Persistence};
 use crate::needs::{Needs, Reasons};
 use crate::readiness;
@@ -54,6 +55,8 @@ pub(crate) struct Plan {
     pub config: ConfigStep,
     pub requirements: Option<RequirementsStep>,
     pub wait: WaitStep,
+    /// How the metadata database is asked, by a command that needs it.
+    pub metadb: Option<Metadb>,
     pub migrate: MigrateStep,
     pub user: Option<UserStep>,
     /// What may be left of an earlier process of the same role.
@@ -141,7 +144,7 @@ impl Plan {
             Some(_) => ConfigStep::Keep(config_path.clone()),
             None => write_config(config_path.clone(), files, version),
         };
-        let ground = GroundStep::new(settings, command.class, needs.airflow, gid, &world.environment, &config);
+        let ground = GroundStep::new(settings, command.class, needs.database, gid, &world.environment, &config);
         let requirements = needs.requirements.then(|| requirements::decide(settings, world, files)).flatten();
         let wait = readiness::wait(needs.wait, settings, &connections);
         let migrate =
@@ -156,6 +159,7 @@ impl Plan {
             config,
             requirements,
             wait,
+            metadb: needs.database.then(|| connections.metadb.clone()),
             migrate,
             user,
             reasons,

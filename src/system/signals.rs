@@ -95,6 +95,16 @@ impl Signals {
         }
     }
 
+    /// The signal that ends the start, if one has come.
+    pub(super) fn stop_that_came(&self) -> Option<Signal> {
+        std::iter::from_fn(|| self.read()).map(|taken| taken.signal).find(|signal| STOPS.contains(signal))
+    }
+
+    /// The descriptor that is readable when a signal has come.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
     /// Waits for any signal; none when the time is over.
     pub(super) fn any(&self, deadline: Option<Instant>) -> Option<Taken> {
         loop {
