@@ -19,6 +19,7 @@ mod compose;
 mod config;
 mod config_cases;
 mod containers;
+mod databases;
 mod engine;
 mod exec;
 mod explain;
