@@ -115,7 +115,7 @@ impl Database {
 
     /// The URL of a database for SQLAlchemy.
     pub(crate) fn url(&self, name: &str) -> String {
-        let driver = if self.kind == Kind::Postgres { "postgresql+psycopg2" } else { "mysql+pymysql" };
+        let driver = if self.kind == Kind::Postgres { "postgresql+psycopg2" } else { "mysql+mysqldb" };
         format!("{driver}://{USER}:{}@127.0.0.1:{}/{name}", self.password, self.port)
     }
 
