@@ -82,9 +82,8 @@ impl<'s> Session<'s> {
     /// Gives the connection back.
     pub(super) fn close(&mut self) {
         if let Some(login) = self.login.take() {
-            let _ = self.runtime.complete("closing", async {
-                let _ = tokio::time::timeout(LOGIN, login.connection.close()).await;
-                Ok(())
+            self.runtime.clear_up(async {
+                let _ = login.connection.close().await;
             });
         }
     }
