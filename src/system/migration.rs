@@ -41,6 +41,12 @@ pub(crate) fn migrate(
         }
     };
     let mut work = Work { step, role, session, expected, environment, signals, seen: None };
+    if role == Role::Waits && *timeout == WaitTimeout::Off {
+        if let Some(pending) = work.look()? {
+            log::warning(format_args!("{pending}; going on all the same, since waiting is switched off"));
+        }
+        return Ok(());
+    }
     let started = Instant::now();
     let deadline = match timeout {
         WaitTimeout::After(time) => Some(started + *time),
@@ -48,10 +54,6 @@ pub(crate) fn migrate(
     };
     loop {
         let Some((pending, waited)) = work.attempt()? else { return Ok(()) };
-        if *timeout == WaitTimeout::Off && role == Role::Waits {
-            log::warning(format_args!("{pending}; going on all the same, since waiting is switched off"));
-            return Ok(());
-        }
         // Others need the server's connections as long as we do not.
         work.session.close();
         let now = Instant::now();

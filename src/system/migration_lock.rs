@@ -59,7 +59,7 @@ pub(super) fn held_by(session: &mut Session<'_>) -> Result<Option<String>, Error
     if session.target.dialect == Dialect::Sqlite {
         return Ok(None);
     }
-    session.ask(STEP, async |login| Ok(holder(login).await))
+    session.ask("waiting for the schema", async |login| Ok(holder(login).await))
 }
 
 impl Lock {
