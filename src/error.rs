@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 pub(crate) mod schema;
+pub(crate) mod wait;
 
 use self::schema::SchemaError;
+use self::wait::WaitError;
 pub(crate) use crate::exit::Exit;
 use crate::secret::SecretKind;
 use crate::settings::official::{PASSWORD, PASSWORD_CMD};
@@ -100,9 +102,6 @@ pub(crate) enum Error {
     /// A template that cannot be filled in.
     #[error("cannot render `airflow.cfg`: {}:{}:{}: {problem}", template.plain(), problem.line, problem.column)]
     Template { template: Source, problem: TemplateError },
-    /// A database or broker that does not answer.
-    #[error("cannot reach the {role} `{address}`: {cause} (tries: {tries}, in {time})")]
-    Unreachable { role: &'static str, address: String, cause: String, tries: u32, time: String },
     /// A file that cannot be read.
     #[error("cannot read the {what} `{}`: {cause}", path.display())]
     Unreadable { what: String, path: PathBuf, cause: Unreadable },
@@ -115,6 +114,9 @@ pub(crate) enum Error {
     /// Our own command line is wrong.
     #[error("{message}")]
     Usage { message: String },
+    /// A server that is not ready, or does not let us in.
+    #[error(transparent)]
+    Wait(Box<WaitError>),
 }
 
 /// Why a file cannot be read or written.
@@ -152,10 +154,11 @@ impl Error {
             }
             Self::CannotRun { .. } => Exit::NotExecutable,
             Self::Interrupted { signal, .. } => Exit::Signal(*signal),
-            Self::Metadb { .. } | Self::SchemaNotReady { .. } | Self::Unreachable { .. } => Exit::Unavailable,
+            Self::Metadb { .. } | Self::SchemaNotReady { .. } => Exit::Unavailable,
             Self::Schema(error) => error.exit(),
             Self::StepFailed { status, .. } => Exit::Command(*status),
             Self::Usage { .. } => Exit::Usage,
+            Self::Wait(error) => error.exit(),
             Self::BothSet { .. }
             | Self::DamagedSecret { .. }
             | Self::Executor { .. }
@@ -247,9 +250,6 @@ impl Error {
             }
             Self::Setting { .. } => return None,
             Self::SettingsFile { .. } | Self::StepFailed { .. } | Self::Template { .. } => return None,
-            Self::Unreachable { .. } => {
-                "is it running, and is it on this container's network? `ENTRYPOINT_WAIT_TIMEOUT` sets how long to wait".to_owned()
-            }
             Self::Unreadable { path, cause: Unreadable::Denied(_), .. } => format!(
                 "let this user read `{}` (chown or chmod it where it comes from, or set `user:` of the container)",
                 path.display()
@@ -260,6 +260,7 @@ impl Error {
                 "percent-encode every special character of user and password: `@` is `%40`, `:` is `%3A`, `/` is `%2F`".to_owned()
             }
             Self::Usage { .. } => "`airflow-entrypoint --help` lists the commands".to_owned(),
+            Self::Wait(error) => error.hint().to_owned(),
         })
     }
 }

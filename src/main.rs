@@ -14,6 +14,7 @@ mod exit;
 mod expansion;
 mod explain;
 mod export;
+mod failure;
 mod fernet_keys;
 mod given;
 mod identity;
@@ -24,6 +25,7 @@ mod mounts;
 mod nearest;
 mod needs;
 mod plan;
+mod protocol;
 mod readiness;
 mod report;
 mod requirements;
@@ -44,7 +46,6 @@ use crate::cli::Job;
 use crate::error::{Error, Exit};
 use crate::plan::Plan;
 use crate::settings::Settings;
-use crate::system::metadb::Session;
 use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
 use crate::system::{airflow, alias, files, ground, init, keys, packages, pid_files, process, services, store, user};
@@ -93,10 +94,10 @@ fn start() -> Result<Exit, Error> {
         environment.set_path("AIRFLOW_CONFIG", elsewhere);
     }
     packages::install(plan.requirements.as_ref(), &mut environment, &signals)?;
-    services::wait(&plan.wait, &signals)?;
-    let mut metadb = Session::of(plan.metadb.as_ref(), &signals)?;
+    let mut metadb = services::wait(&plan.wait, plan.metadb.as_ref(), &signals)?;
     airflow::migrate(&plan.migrate, &mut metadb, &environment, &signals)?;
     airflow::create_user(plan.user.as_ref(), &environment, &signals)?;
+    drop(metadb); // the server is told good-bye
     pid_files::clear(&plan.pid_files);
     process::launch(&plan.launch, &environment, &signals)
 }

@@ -132,6 +132,11 @@ impl Database {
         }
     }
 
+    /// The folder of its socket.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// What a statement prints, as the server's administrator: a line a row, tabs between the columns.
     #[track_caller]
     pub(crate) fn sql(&self, database: Option<&str>, statement: &str) -> String {
