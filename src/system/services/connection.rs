@@ -68,7 +68,11 @@ pub(super) async fn answered<T>(work: impl Future<Output = io::Result<T>>) -> Re
 pub(super) fn broken(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::TimedOut => Failure::new(Class::Time, cause(error)),
-        io::ErrorKind::UnexpectedEof => closed(),
+        // Which of them it is, is chance.
+        io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::UnexpectedEof => closed(),
         _ => Failure::new(Class::Connection, cause(error)),
     }
 }

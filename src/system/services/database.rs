@@ -71,6 +71,16 @@ fn failure(dialect: Dialect, error: &sqlx::Error) -> Failure {
         sqlx::Error::Tls(error) => Failure::new(Class::Tls, error.to_string()),
         // Never `Configuration` in full: it cites what it could not read.
         sqlx::Error::Configuration(_) => Failure::new(Class::Protocol, "the URL is not one"),
-        other => Failure::new(Class::Protocol, other.to_string()),
+        // The driver's words when the connection ends before the answer to its wish for TLS.
+        sqlx::Error::Protocol(text) if text.contains("SSLRequest: 0x00") => connection::closed(),
+        // An error instead of that answer: PostgreSQL cannot even start a process for us.
+        sqlx::Error::Protocol(text) if text.contains("SSLRequest: 0x45") => {
+            Failure::new(Class::Server, "it takes no more connections")
+        }
+        sqlx::Error::Protocol(_) => {
+            let expected = if dialect == Dialect::MySql { "MySQL" } else { "PostgreSQL" };
+            Failure::new(Class::Protocol, format!("expected an answer of {expected}, found something else"))
+        }
+        other => Failure::new(Class::Server, other.to_string()),
     }
 }
