@@ -16,6 +16,8 @@ pub(crate) struct Failure {
 pub(crate) enum Class {
     /// The server's rules refuse this host or this user.
     Access,
+    /// Its certificate is not one that we trust. Python's library trusts some that ours does not (one that signs itself).
+    Certificate,
     /// The connection is refused, reset, or closed before there was an answer.
     Connection,
     /// There is no database of that name.
@@ -30,7 +32,7 @@ pub(crate) enum Class {
     Server,
     /// No answer in time.
     Time,
-    /// Both sides do not agree on encryption, or the certificate is not trusted.
+    /// Both sides do not agree on encryption.
     Tls,
 }
 
@@ -108,6 +110,7 @@ impl Display for Failure {
         let class = match self.class {
             Class::Connection | Class::Name | Class::Time => "",
             Class::Access => "access denied: ",
+            Class::Certificate => "certificate: ",
             Class::Database => "no such database: ",
             Class::Login => "login refused: ",
             Class::Protocol => "another protocol: ",

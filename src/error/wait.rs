@@ -41,7 +41,7 @@ impl WaitError {
                 "user and password must be the server's; images set them on an empty volume only, and keep the old ones on another"
             }
             Class::Protocol => "is that the port of this kind of server?",
-            Class::Tls => "the TLS options of the URL and those of the server must agree, its certificate included",
+            Class::Certificate | Class::Tls => "the TLS options of the URL and those of the server must agree",
         }
     }
 }

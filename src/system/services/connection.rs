@@ -67,6 +67,7 @@ pub(super) async fn answered<T>(work: impl Future<Output = io::Result<T>>) -> Re
 /// A failure of the connection itself.
 pub(super) fn broken(error: &io::Error) -> Failure {
     match error.kind() {
+        _ if error.to_string().contains("peer certificate") => Failure::new(Class::Certificate, cause(error)),
         io::ErrorKind::TimedOut => Failure::new(Class::Time, cause(error)),
         // Which of them it is, is chance.
         io::ErrorKind::BrokenPipe

@@ -68,6 +68,9 @@ fn failure(dialect: Dialect, error: &sqlx::Error) -> Failure {
             Failure::new(class, said.message())
         }
         sqlx::Error::Io(error) => broken(error),
+        sqlx::Error::Tls(error) if error.to_string().contains("peer certificate") => {
+            Failure::new(Class::Certificate, error.to_string())
+        }
         sqlx::Error::Tls(error) => Failure::new(Class::Tls, error.to_string()),
         // Never `Configuration` in full: it cites what it could not read.
         sqlx::Error::Configuration(_) => Failure::new(Class::Protocol, "the URL is not one"),

@@ -39,6 +39,8 @@ struct Waiting<'a> {
     /// Of the last try.
     failure: Option<Failure>,
     ready: bool,
+    /// We cannot log in, and Airflow may.
+    left_to_airflow: bool,
 }
 
 /// Waits until all services are ready, and hands on the login to the metadata database where that could be asked.
@@ -56,7 +58,7 @@ pub(crate) fn wait<'s>(
         .iter()
         .map(|service| {
             let target = target.filter(|_| service.role == "database");
-            RefCell::new(Waiting { service, target, tries: 0, failure: None, ready: false })
+            RefCell::new(Waiting { service, target, tries: 0, failure: None, ready: false, left_to_airflow: false })
         })
         .collect();
     let started = Instant::now();
@@ -83,6 +85,9 @@ pub(crate) fn wait<'s>(
         }
         error => error,
     })?;
+    let is_left =
+        |waiting: &RefCell<Waiting<'_>>| waiting.borrow().target.is_some() && waiting.borrow().left_to_airflow;
+    let target = target.filter(|_| !all.iter().any(is_left));
     Ok(target.map(|target| Session::logged_in(runtime, target.clone(), login.into_inner())))
 }
 
@@ -106,6 +111,15 @@ async fn watch(
                 *login.borrow_mut() = made.or_else(|| login.borrow_mut().take());
                 log::info(format_args!("the {service} answers (tries: {tries}, in {})", seconds(started)));
                 waiting.borrow_mut().ready = true;
+                return Ok(());
+            }
+            // Whether it is one for Airflow, Airflow says; until then nothing secret has been sent.
+            Err(Failure { class: Class::Certificate, cause }) => {
+                log::warning(format_args!(
+                    "the {service} answers, with a certificate that is left to Airflow to judge: {cause}"
+                ));
+                waiting.borrow_mut().ready = true;
+                waiting.borrow_mut().left_to_airflow = true;
                 return Ok(());
             }
             Err(failure) => failure,

@@ -93,7 +93,7 @@ fn authorities(server: &RedisServer) -> Result<Option<Vec<u8>>, Failure> {
     match &server.certificates {
         Certificates::Checked { authorities: Some(path) } => {
             let text = fs::read(path);
-            text.map(Some).map_err(|error| Failure::new(Class::Tls, format!("`{path}`: {}", cause(&error))))
+            text.map(Some).map_err(|error| Failure::new(Class::Certificate, format!("`{path}`: {}", cause(&error))))
         }
         Certificates::Checked { authorities: None } => Ok(fs::read(SYSTEM).ok()),
         _ => Ok(None),
@@ -108,9 +108,7 @@ fn failure(error: &RedisError) -> Failure {
     let text = error.source().map_or_else(|| error.to_string(), |source| source.to_string());
     let text = cause(&io::Error::other(text));
     match error.kind() {
-        ErrorKind::Io if text.contains("certificate") || text.contains("TLS") || text.contains("tls") => {
-            Failure::new(Class::Tls, text)
-        }
+        _ if text.contains("peer certificate") => Failure::new(Class::Certificate, text),
         _ if error.is_connection_dropped() => closed(),
         ErrorKind::Io if error.is_timeout() => silent(TRY),
         ErrorKind::Io => broken(&io::Error::other(text)),
