@@ -68,4 +68,5 @@ mod user;
 mod vectors_puckel;
 mod vectors_referee;
 mod wait;
+mod wait_many;
 mod wait_protocol;
