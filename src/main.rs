@@ -29,6 +29,7 @@ mod report;
 mod requirements;
 mod secret;
 mod secrets;
+mod seeds;
 mod settings;
 mod source;
 mod steps;
@@ -46,7 +47,9 @@ use crate::settings::Settings;
 use crate::system::metadb::Session;
 use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
-use crate::system::{airflow, alias, files, ground, init, keys, packages, pid_files, process, services, store, user};
+use crate::system::{
+    airflow, alias, files, ground, init, keys, packages, pid_files, process, seeds as sowing, services, store, user,
+};
 
 fn main() -> ExitCode {
     match start() {
@@ -80,6 +83,7 @@ fn start() -> Result<Exit, Error> {
 
     plan.notes().for_each(log::info);
     plan.warnings.iter().for_each(log::warning);
+    let seeds = sowing::gather(plan.seed.as_ref(), &world.environment)?;
     let secrets = store::settle(&plan.secrets)?;
     if let Job::Key(verb) = invocation.job {
         return keys::carry_out(verb, &plan, &secrets);
@@ -93,9 +97,10 @@ fn start() -> Result<Exit, Error> {
     }
     packages::install(plan.requirements.as_ref(), &mut environment, &signals)?;
     services::wait(&plan.wait, &signals)?;
-    let _metadb = Session::of(plan.metadb.as_ref(), &signals)?;
+    let mut metadb = Session::of(plan.metadb.as_ref(), &signals)?;
     airflow::migrate(&plan.migrate, &environment, &signals)?;
     airflow::create_user(plan.user.as_ref(), &environment, &signals)?;
+    sowing::sow(seeds.as_ref(), &mut metadb, &secrets)?;
     pid_files::clear(&plan.pid_files);
     process::launch(&plan.launch, &environment, &signals)
 }

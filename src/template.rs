@@ -28,10 +28,30 @@ impl fmt::Display for TemplateError {
 
 /// Fills in a template of an INI file. `lookup` gives the variables; every value is escaped for Python's configparser.
 pub(crate) fn render<'v>(template: &str, lookup: &dyn Fn(&str) -> Option<&'v str>) -> Result<String, TemplateError> {
-    let mut renderer = Renderer { template, position: 0, lookup };
+    fill_in(template, Target::Ini, lookup)
+}
+
+/// Fills in a text that stands for itself: values are taken as they are.
+pub(crate) fn interpolate<'v>(text: &str, lookup: &dyn Fn(&str) -> Option<&'v str>) -> Result<String, TemplateError> {
+    fill_in(text, Target::Text, lookup)
+}
+
+fn fill_in<'v>(
+    template: &str,
+    target: Target,
+    lookup: &dyn Fn(&str) -> Option<&'v str>,
+) -> Result<String, TemplateError> {
+    let mut renderer = Renderer { template, target, position: 0, lookup };
     let mut output = String::with_capacity(template.len() * 2);
     renderer.text(&mut output, Depth::Top)?;
     Ok(output)
+}
+
+/// What a value is put into.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Ini,
+    Text,
 }
 
 /// Whether a closing brace ends the text.
@@ -43,6 +63,7 @@ enum Depth {
 
 struct Renderer<'t, 'v> {
     template: &'t str,
+    target: Target,
     position: usize,
     lookup: &'t dyn Fn(&str) -> Option<&'v str>,
 }
@@ -139,6 +160,10 @@ impl<'t, 'v> Renderer<'t, 'v> {
 
     /// A value, escaped for its target: configparser interpolates `%`, and a line end would begin another option.
     fn push(&self, value: &str, name: &str, start: usize, output: &mut String) -> Result<(), TemplateError> {
+        if self.target == Target::Text {
+            output.push_str(value);
+            return Ok(());
+        }
         if value.contains(['\n', '\r']) {
             return Err(self.error(start, format!("the value of `{name}` has a line end in it")));
         }
@@ -257,6 +282,11 @@ mod tests {
     #[test]
     fn c03_percent_is_doubled_in_values_alone() {
         assert_eq!(rendered("%(x)s ${PERCENT}").as_deref(), Ok("%(x)s p%%40w%%%%"));
+    }
+
+    #[test]
+    fn a_text_takes_values_as_they_are() {
+        assert_eq!(interpolate("%(x)s ${PERCENT} $LINES $$", &lookup).as_deref(), Ok("%(x)s p%40w%% a\nb $"));
     }
 
     #[test]

@@ -142,6 +142,13 @@ impl Login {
         Ok(query.execute(&mut self.connection).await?.rows_affected())
     }
 
+    /// Does what takes no arguments, and may be nothing that can be prepared (a transaction's begin and end).
+    pub(super) async fn command(&mut self, sql: &str) -> Result<(), Trouble> {
+        use sqlx::Executor;
+        self.connection.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await?;
+        Ok(())
+    }
+
     /// Not kept prepared: behind a pooler the next statement may reach another connection of the server's.
     fn query<'q>(&self, sql: &str, arguments: &[Argument<'_>]) -> Query<'q, Any, AnyArguments> {
         let sql = if self.dialect == Dialect::Postgres { numbered(sql) } else { sql.to_owned() };
