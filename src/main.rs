@@ -48,7 +48,8 @@ use crate::system::metadb::Session;
 use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
 use crate::system::{
-    airflow, alias, files, ground, init, keys, packages, pid_files, process, seeds as sowing, services, store, user,
+    airflow, alias, files, ground, init, keys, packages, pid_files, process, seed_files, seeds as sowing, services,
+    store, user,
 };
 
 fn main() -> ExitCode {
@@ -83,7 +84,7 @@ fn start() -> Result<Exit, Error> {
 
     plan.notes().for_each(log::info);
     plan.warnings.iter().for_each(log::warning);
-    let seeds = sowing::gather(plan.seed.as_ref(), &world.environment)?;
+    let seeds = seed_files::gather(plan.seed.as_ref(), &world.environment)?;
     let secrets = store::settle(&plan.secrets)?;
     if let Job::Key(verb) = invocation.job {
         return keys::carry_out(verb, &plan, &secrets);

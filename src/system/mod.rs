@@ -21,6 +21,7 @@ mod reading;
 mod runtime;
 mod secret_commands;
 mod secret_file;
+pub(crate) mod seed_files;
 pub(crate) mod seeds;
 pub(crate) mod services;
 pub(crate) mod signals;
