@@ -9,10 +9,10 @@ use crate::source::Source;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SeedError {
     /// What a file says.
-    #[error("cannot seed from `{}`: {}", path.display(), lines(problems))]
+    #[error("cannot seed from `{}`:{}", path.display(), lines(problems))]
     File { path: PathBuf, problems: Vec<String> },
     /// Only Airflow can ask the database.
-    #[error("cannot seed: {why}")]
+    #[error("cannot seed the database: {why}")]
     LeftToAirflow { why: String },
     /// Airflow fetches its key itself.
     #[error("cannot seed: the Fernet key is left to Airflow by {source_of_it}, and passwords are encrypted with it")]
@@ -24,14 +24,14 @@ pub(crate) enum SeedError {
     #[error("cannot seed: the database of {source_of_it} has no table `{table}`")]
     NoTable { table: &'static str, source_of_it: Source },
     /// The database would not take a value.
-    #[error("cannot seed: {}", lines(problems))]
+    #[error("cannot seed:{}", lines(problems))]
     Values { problems: Vec<String> },
 }
 
-/// One problem behind the colon, several in a line each.
+/// What stands behind the colon: one problem, several in a line each.
 fn lines(problems: &[String]) -> String {
     match problems {
-        [problem] => problem.clone(),
+        [problem] => format!(" {problem}"),
         _ => problems.iter().map(|problem| format!("\n  {problem}")).collect(),
     }
 }
