@@ -149,10 +149,11 @@ impl Login {
         Ok(())
     }
 
-    /// Not kept prepared: behind a pooler the next statement may reach another connection of the server's.
+    /// Not kept prepared: behind a pooler the next statement may reach another connection of the server's. MySQL's protocol has no
+    /// answer to the end of a prepared one, for which the next statement would wait 40 ms (Nagle's algorithm and a delayed ACK).
     fn query<'q>(&self, sql: &str, arguments: &[Argument<'_>]) -> Query<'q, Any, AnyArguments> {
         let sql = if self.dialect == Dialect::Postgres { numbered(sql) } else { sql.to_owned() };
-        let query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+        let query = sqlx::query(AssertSqlSafe(sql)).persistent(self.dialect == Dialect::MySql);
         arguments.iter().fold(query, |query, argument| match *argument {
             Argument::Number(number) => query.bind(number),
             Argument::Switch(switch) => query.bind(switch),
