@@ -172,9 +172,19 @@ pub(crate) enum Cell {
     Secret {
         text: Option<Zeroizing<String>>,
         flag: &'static str,
+        same: Same,
     },
     Switch(bool),
     Text(Zeroizing<String>),
+}
+
+/// When a text that is there already is the one that it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Same {
+    /// When it is the same JSON, laid out in whatever way.
+    AsJson,
+    /// When each character is the same.
+    AsText,
 }
 
 /// What the files of a seed say together.

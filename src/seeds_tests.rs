@@ -250,7 +250,7 @@ fn u09_problems_name_the_place_and_no_value() {
         ),
         (
             "connections: {c: {conn_type: a, extra: '[1]'}}",
-            "connection `c`: `extra`: expected a JSON object, found a list",
+            "connection `c`: `extra`: expected a JSON object, found other JSON",
         ),
         (
             "connections: {c: {conn_type: a, extra: [1]}}",
@@ -393,30 +393,36 @@ fn a_change_is_what_airflow_would_see_as_one() {
     use super::changes::{Held, differs};
     let held = |text: &str| Held::Text(Some(Zeroizing::new(text.to_owned())));
     let text = |text: &str| Cell::Text(Zeroizing::new(text.to_owned()));
-    let secret =
-        |text: Option<&str>| Cell::Secret { text: text.map(|text| Zeroizing::new(text.to_owned())), flag: "f" };
-    for (column, cell, held, expected) in [
-        ("host", text("h"), held("h"), false),
-        ("host", text("h"), held("H"), true),
-        ("host", text(""), Held::Text(None), false),
-        ("host", Cell::Null, held(""), false),
-        ("host", Cell::Null, held("h"), true),
-        ("port", Cell::Number(5), held("5"), false),
-        ("port", Cell::Number(5), Held::Text(None), true),
-        ("include_deferred", Cell::Switch(true), held("true"), false),
-        ("include_deferred", Cell::Switch(true), held("0"), true),
-        ("include_deferred", Cell::Switch(false), Held::Text(None), false),
-        ("password", secret(Some("p")), held("p"), false),
-        ("password", secret(Some("p")), Held::Unreadable, true),
-        ("password", secret(None), Held::Unreadable, true),
-        ("password", secret(None), held("p"), true),
-        ("extra", secret(Some("{\"a\": 1, \"b\": 2}")), held("{\"b\":2,\"a\":1}"), false),
-        ("extra", secret(Some("{\"a\": 1}")), held("{\"a\": \"1\"}"), true),
-        // A variable is a text, whatever is in it.
-        ("val", secret(Some("{\"a\": 1}")), held("{\"a\":1}"), true),
-        ("val", secret(Some("")), Held::Text(None), true),
-    ] {
-        assert_eq!(differs(column, &cell, &held), expected, "{column}");
+    let secret = |text: Option<&str>, same| Cell::Secret {
+        text: text.map(|text| Zeroizing::new(text.to_owned())),
+        flag: "is_encrypted",
+        same,
+    };
+    for (number, (cell, held, expected)) in [
+        (text("h"), held("h"), false),
+        (text("h"), held("H"), true),
+        (text(""), Held::Text(None), false),
+        (Cell::Null, held(""), false),
+        (Cell::Null, held("h"), true),
+        (Cell::Number(5), held("5"), false),
+        (Cell::Number(5), Held::Text(None), true),
+        (Cell::Switch(true), held("true"), false),
+        (Cell::Switch(true), held("0"), true),
+        (Cell::Switch(false), Held::Text(None), false),
+        (secret(Some("p"), Same::AsText), held("p"), false),
+        (secret(Some("p"), Same::AsText), Held::Unreadable, true),
+        (secret(None, Same::AsText), Held::Unreadable, true),
+        (secret(None, Same::AsText), held("p"), true),
+        (secret(Some("{\"a\": 1, \"b\": 2}"), Same::AsJson), held("{\"b\":2,\"a\":1}"), false),
+        (secret(Some("{\"a\": 1}"), Same::AsJson), held("{\"a\": \"1\"}"), true),
+        (secret(Some("{\"a\": 123456789012345678901}"), Same::AsJson), held("{\"a\": 123456789012345678902}"), true),
+        (secret(Some("{\"a\": 1}"), Same::AsText), held("{\"a\":1}"), true),
+        (secret(Some(""), Same::AsText), Held::Text(None), true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(differs(&cell, &held), expected, "{number}");
     }
 }
 

@@ -54,6 +54,7 @@ mod run_as;
 mod running;
 mod sandbox;
 mod seed;
+mod seed_airflow;
 mod seed_base;
 mod seed_races;
 mod seed_refusals;

@@ -4,7 +4,8 @@ use std::fmt::{self, Display, Formatter};
 
 use zeroize::Zeroizing;
 
-use super::{Cell, Kind, Row};
+use super::node::Node;
+use super::{Cell, Kind, Row, Same};
 use crate::metadb::Dialect;
 
 /// The columns of a table, each with the longest text that it takes.
@@ -150,8 +151,8 @@ fn written(
         Cell::Number(number) => vec![(column, Some(Value::Number(*number)))],
         Cell::Switch(switch) => vec![(column, Some(Value::Switch(*switch)))],
         Cell::Text(text) => vec![(column, Some(Value::Text(text.clone())))],
-        Cell::Secret { text: None, flag } => vec![(column, None), (flag, Some(Value::Switch(false)))],
-        Cell::Secret { text: Some(text), flag } => {
+        Cell::Secret { text: None, flag, .. } => vec![(column, None), (flag, Some(Value::Switch(false)))],
+        Cell::Secret { text: Some(text), flag, .. } => {
             vec![(column, Some(Value::Text(encrypted(text)))), (flag, Some(Value::Switch(true)))]
         }
     }
@@ -159,7 +160,7 @@ fn written(
 
 /// Whether a column holds something else than it should. To Airflow an empty text is the same as none; JSON may be laid out in
 /// another way.
-pub(crate) fn differs(column: &str, cell: &Cell, held: &Held) -> bool {
+pub(crate) fn differs(cell: &Cell, held: &Held) -> bool {
     let Held::Text(held) = held else { return true };
     let held = held.as_ref().map(|held| held.as_str());
     match cell {
@@ -168,14 +169,17 @@ pub(crate) fn differs(column: &str, cell: &Cell, held: &Held) -> bool {
         Cell::Switch(switch) => held.is_some_and(is_true) != *switch,
         Cell::Text(text) => held.unwrap_or_default() != text.as_str(),
         Cell::Secret { text: None, .. } => held.is_some_and(|held| !held.is_empty()),
-        Cell::Secret { text: Some(text), .. } => {
-            held != Some(text.as_str()) && !(column == "extra" && held.is_some_and(|held| is_same_json(held, text)))
+        Cell::Secret { text: Some(text), same, .. } => {
+            held != Some(text.as_str()) && !(*same == Same::AsJson && held.is_some_and(|held| is_same_json(held, text)))
         }
     }
 }
 
 fn is_same_json(one: &str, other: &str) -> bool {
-    let parsed = |text| serde_json::from_str::<serde_json::Value>(text).ok();
+    let parsed = |text| {
+        // In a `Value` two long integers may be one float.
+        serde_json::from_str::<Node>(text).ok().and_then(|_| serde_json::from_str::<serde_json::Value>(text).ok())
+    };
     parsed(one).is_some_and(|one| Some(one) == parsed(other))
 }
 

@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::node::Node;
 use super::values::{LONGEST_NAME, Place, is_storable, number, text};
-use super::{Cell, formats, uri};
+use super::{Cell, Same, formats, uri};
 use crate::airflow_version::Line;
 
 const FIELDS: [&str; 12] = [
@@ -55,8 +55,8 @@ fn from_uri(text: &str, line: Line, place: &mut Place<'_>) -> Option<Cells> {
         ("schema", optional(Some(parts.schema))),
         ("login", optional(parts.login)),
         ("port", parts.port.map_or(Cell::Null, |port| Cell::Number(port.into()))),
-        ("password", secret(parts.password.map(Zeroizing::new), "is_encrypted")),
-        ("extra", secret(extra, "is_extra_encrypted")),
+        ("password", password_cell(parts.password.map(Zeroizing::new))),
+        ("extra", extra_cell(extra)),
     ];
     storable(cells, place)
 }
@@ -82,7 +82,7 @@ fn from_table(conn_id: &str, entries: &[(String, Node)], line: Line, place: &mut
             for (column, cell) in &mut cells {
                 match (*column, text(entries, column, place)) {
                     ("login", Some(login)) => *cell = Cell::Text(login),
-                    ("password", password @ Some(_)) => *cell = secret(password, "is_encrypted"),
+                    ("password", password @ Some(_)) => *cell = password_cell(password),
                     _ => {}
                 }
             }
@@ -135,8 +135,8 @@ fn fields(entries: &[(String, Node)], place: &mut Place<'_>) -> Option<Cells> {
         ("schema", optional(text(entries, "schema", place))),
         ("login", optional(text(entries, "login", place))),
         ("port", port),
-        ("password", secret(text(entries, "password", place), "is_encrypted")),
-        ("extra", secret(extra, "is_extra_encrypted")),
+        ("password", password_cell(text(entries, "password", place))),
+        ("extra", extra_cell(extra)),
     ])
 }
 
@@ -145,7 +145,7 @@ fn fields(entries: &[(String, Node)], place: &mut Place<'_>) -> Option<Cells> {
 fn checked_extra(extra: Option<Zeroizing<String>>, place: &mut Place<'_>) -> Option<Option<Zeroizing<String>>> {
     let extra = extra.filter(|extra| !extra.is_empty());
     if let Some(text) = &extra
-        && let Err(problem) = formats::json_object(text)
+        && let Err(problem) = formats::must_be_json_object(text)
     {
         place.wrong_in("extra", &problem);
         return None;
@@ -157,9 +157,14 @@ fn optional(text: Option<Zeroizing<String>>) -> Cell {
     text.map_or(Cell::Null, Cell::Text)
 }
 
-/// Airflow stores no empty password and no empty extra (`set_password`, `set_extra`).
-fn secret(text: Option<Zeroizing<String>>, flag: &'static str) -> Cell {
-    Cell::Secret { text: text.filter(|text| !text.is_empty()), flag }
+/// Airflow stores no empty password (`set_password`).
+fn password_cell(text: Option<Zeroizing<String>>) -> Cell {
+    Cell::Secret { text: text.filter(|text| !text.is_empty()), flag: "is_encrypted", same: Same::AsText }
+}
+
+/// Nor an empty extra (`set_extra`).
+fn extra_cell(text: Option<Zeroizing<String>>) -> Cell {
+    Cell::Secret { text: text.filter(|text| !text.is_empty()), flag: "is_extra_encrypted", same: Same::AsJson }
 }
 
 /// What no column could hold.

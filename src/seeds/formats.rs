@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde::de::IgnoredAny;
+
 use super::node::Node;
 
 /// The formats, by the ends of names.
@@ -51,11 +53,11 @@ fn json(text: &str) -> Result<Node, String> {
     })
 }
 
-/// A JSON object that stands in a text.
-pub(super) fn json_object(text: &str) -> Result<Node, String> {
-    match serde_json::from_str(text) {
-        Ok(node @ Node::Table(_)) => Ok(node),
-        Ok(other) => Err(format!("expected a JSON object, found {}", other.kind())),
+/// Whether a text is a JSON object; if not, what it is. It stays as it is.
+pub(super) fn must_be_json_object(text: &str) -> Result<(), String> {
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) if text.trim_start().starts_with('{') => Ok(()),
+        Ok(_) => Err("expected a JSON object, found other JSON".to_owned()),
         Err(problem) => Err(format!(
             "expected a JSON object, found what is no JSON from line {}, column {} on",
             problem.line(),

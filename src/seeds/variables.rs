@@ -2,9 +2,9 @@
 
 use zeroize::Zeroizing;
 
-use super::Cell;
 use super::node::Node;
 use super::values::{LONGEST_NAME, Place, is_storable, text};
+use super::{Cell, Same};
 
 const FIELDS: [&str; 3] = ["description", "team_name", "value"];
 
@@ -38,13 +38,13 @@ pub(super) fn cells(key: &str, node: &Node, place: &mut Place<'_>) -> Option<Vec
 
 /// Text as it is, anything else as JSON.
 fn value(node: &Node, place: &mut Place<'_>) -> Option<(&'static str, Cell)> {
-    let text: Zeroizing<String> = match node {
+    let (text, same): (Zeroizing<String>, _) = match node {
         Node::Null => {
             place.wrong("expected a value, found nothing (Airflow exports nothing where its key is the wrong one)");
             return None;
         }
-        Node::Text(text) => text.clone(),
-        other => other.json(Some(INDENT)),
+        Node::Text(text) => (text.clone(), Same::AsText),
+        other => (other.json(Some(INDENT)), Same::AsJson),
     };
-    Some(("val", Cell::Secret { text: Some(text), flag: "is_encrypted" }))
+    Some(("val", Cell::Secret { text: Some(text), flag: "is_encrypted", same }))
 }

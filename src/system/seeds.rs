@@ -140,7 +140,7 @@ async fn sow_once(seeds: &Seeds, keys: &Keys, login: &mut Login) -> Result<Resul
                 ([], _) => Fate::Added,
                 (_, SeedMode::Add) => Fate::Kept,
                 ([held], SeedMode::Sync) => {
-                    cells.retain(|(column, cell)| changes::differs(column, cell, held.of(column)));
+                    cells.retain(|(column, cell)| changes::differs(cell, held.of(column)));
                     if cells.is_empty() { Fate::Kept } else { Fate::Changed }
                 }
                 (several, SeedMode::Sync) => {
