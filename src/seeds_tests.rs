@@ -2,7 +2,7 @@ use super::node::Node;
 use super::*;
 
 /// What a file says, a line a cell; or its problems.
-fn read_as(path: &str, text: &str, line: Line) -> Result<Vec<String>, Vec<String>> {
+pub(in crate::seeds) fn read_as(path: &str, text: &str, line: Line) -> Result<Vec<String>, Vec<String>> {
     let around = Surroundings {
         line,
         variable: &|name| match name {
@@ -133,94 +133,6 @@ q = { slots = -1, description = "d", include_deferred = true }
 }
 
 #[test]
-fn what_airflow_exports_is_taken_literally() {
-    let connection = "connection `c`";
-    for (path, text, expected) in [
-        (
-            "/x/export.json",
-            r#"{"c": {"conn_type": "http", "description": null, "login": null, "password": "a$b${C}", "host": null, "port": 80, "schema": null, "extra": "{\"a\": \"$x\"}"}}"#,
-            vec![connection, "conn_type=http", "port=80", "password=*a$b${C}", "extra=*{\"a\": \"$x\"}"],
-        ),
-        (
-            "/x/prod-connections.yaml",
-            "c:\n  conn_type: http\n  password: a$b\n  port: null\n",
-            vec![connection, "conn_type=http", "password=*a$b"],
-        ),
-        ("/x/connections.json", r#"{"c": "http://h/$x"}"#, vec![connection, "conn_type=http", "host=h", "schema=$x"]),
-        (
-            "/x/connections.env",
-            "# a comment\n\nc=http://u:p%24w@h\nd={\"conn_type\": \"ftp\"}\n",
-            vec![
-                connection,
-                "conn_type=http",
-                "host=h",
-                "schema=",
-                "login=u",
-                "password=*p$w",
-                "connection `d`",
-                "conn_type=ftp",
-            ],
-        ),
-        (
-            "/x/variables.json",
-            r#"{"a": "$x", "b": {"file": "/run/secrets/x"}, "c": {"value": {"y": true}, "description": null}, "d": false}"#,
-            vec![
-                "variable `a`",
-                "val=*$x",
-                "variable `b`",
-                "val=*{\n  \"file\": \"/run/secrets/x\"\n}",
-                "variable `c`",
-                "val=*{\n  \"y\": true\n}",
-                "variable `d`",
-                "val=*false",
-            ],
-        ),
-        ("/x/variables.env", "a=b=c\n", vec!["variable `a`", "val=*b=c"]),
-        (
-            "/x/p.json",
-            r#"{"p": {"description": "", "include_deferred": false, "slots": 3}}"#,
-            vec!["pool `p`", "slots=3", "description=", "include_deferred=false"],
-        ),
-    ] {
-        assert_eq!(read_as(path, text, Line::V2).unwrap(), expected, "{path}");
-    }
-}
-
-#[test]
-fn what_a_file_holds_is_never_guessed() {
-    const UNKNOWN: &str = "it does not say what it holds: expected the tables `connections`, `variables` or `pools`, \
-        or one of these words in the name of a file that Airflow has exported";
-    for (path, text, expected) in [
-        ("/x/a.json", r#"{"a": "http://h"}"#, UNKNOWN),
-        ("/x/a.yaml", "a: {conn_type: http}\nb: {slots: 3}\n", UNKNOWN),
-        ("/x/connections-and-pools.json", r#"{"a": "b"}"#, UNKNOWN),
-        ("/x/a.env", "a=b\n", UNKNOWN),
-        ("/x/a.yaml", "[1]", "expected a table, found a list"),
-        ("/x/a.yaml", "pools: {}\nvaraibles: {}\n", "there is no table `varaibles`; did you mean `variables`?"),
-        ("/x/pools.toml", "[p]\nslots = 3\n", "there is no table `p`"),
-        ("/x/a.toml", "pools = 3\n", "`pools`: expected a table, found a number"),
-        (
-            "/x/variables.json",
-            r#"{"pools": {}}"#,
-            "its name says variables, and it has the tables of a file of our own, without that one",
-        ),
-        ("/x/seed.txt", "", "expected a name that ends in `.toml`, `.yaml`, `.yml`, `.json` or `.env`"),
-    ] {
-        assert_eq!(read_as(path, text, Line::V2), Err(vec![expected.to_owned()]), "{path} {text}");
-    }
-    // Nothing is nothing, and an own file may be called after one of its tables.
-    for (path, text) in [
-        ("/x/a.yaml", ""),
-        ("/x/a.toml", "# nothing\n"),
-        ("/x/a.json", "{}"),
-        ("/x/a.yaml", "pools:\n"),
-        ("/x/pools.yaml", "pools: {}\nvariables: {}"),
-    ] {
-        assert_eq!(read_as(path, text, Line::V2), Ok(vec![]), "{path} {text}");
-    }
-}
-
-#[test]
 fn u09_problems_name_the_place_and_no_value() {
     for (text, expected) in [
         (
@@ -334,96 +246,6 @@ fn nothing_is_seeded_twice() {
     seeds.take(Path::new("/b.yaml"), "variables: {p: 1}", &around).unwrap();
     let error = seeds.take(Path::new("/c.yaml"), "pools: {p: 1}", &around).unwrap_err();
     assert_eq!(error.to_string(), "cannot seed from `/c.yaml`: pool `p`: it is in `/a.yaml` already");
-}
-
-#[test]
-fn uris_by_line() {
-    let read =
-        |uri: &str, line| read_as("/x/connections.env", &format!("c={uri}"), line).map(|lines| lines[1..].join(" "));
-    let typed = "http://h/?n=5&b=true&t=x+y&e=&f=1.50";
-    assert_eq!(
-        read(typed, Line::V2).unwrap(),
-        "conn_type=http host=h schema= extra=*{\"n\": \"5\", \"b\": \"true\", \"t\": \"x y\", \"e\": \"\", \"f\": \"1.50\"}"
-    );
-    assert_eq!(
-        read(typed, Line::V3).unwrap(),
-        "conn_type=http host=h schema= extra=*{\"n\": 5, \"b\": true, \"t\": \"x y\", \"e\": \"\", \"f\": 1.5}"
-    );
-    let whole = "http://h/?__extra__=%7B%22a%22%3A1%7D";
-    assert_eq!(read(whole, Line::V3).unwrap(), "conn_type=http host=h schema= extra=*{\"a\":1}");
-    assert!(read(whole, Line::V1).unwrap().ends_with("extra=*{\"__extra__\": \"{\\\"a\\\":1}\"}"));
-    for (uri, expected) in [
-        ("http://https://h:80/s", "conn_type=http host=https://h schema=s port=80"),
-        ("my-type://u%40:p%2F@H%2Fost:1", "conn_type=my_type host=H/ost schema= login=u@ port=1 password=*p/"),
-        ("postgresql://HOST", "conn_type=postgres host=host schema="),
-        ("a://@:80", "conn_type=a host= schema= login= port=80"),
-        ("a://[::1]:80/s#x?y", "conn_type=a host=::1 schema=s port=80"),
-        ("a://u:@h", "conn_type=a host=h schema= login=u"),
-    ] {
-        assert_eq!(read(uri, Line::V2).as_deref(), Ok(expected), "{uri}");
-    }
-    for (uri, expected) in [
-        (
-            "my_type://h",
-            "connection `c`: the type of a URI cannot have `_` in it: write `-`, which Airflow makes a `_`",
-        ),
-        (
-            "a://h:x",
-            "connection `c`: expected a port of digits behind the host; special characters of login and password must be percent-encoded, or stand in `login` and `password` beside `uri`",
-        ),
-        ("a://h:70000", "connection `c`: expected a port from 0 to 65535"),
-        ("a://b://c://d", "connection `c`: there is `://` in it more than twice"),
-        ("a://a://h", "connection `c`: the host's protocol is the type of the connection: leave it out"),
-        (
-            "a://u:p@b://h",
-            "connection `c`: the protocol of a host stands in front of login and password: `type://protocol://login:password@host`",
-        ),
-        ("a://[::1", "connection `c`: expected a `]` behind the `[` of the host"),
-        (
-            "a://h/?__extra__=hush",
-            "connection `c`: `extra`: expected a JSON object, found what is no JSON from line 1, column 1 on",
-        ),
-    ] {
-        assert_eq!(read(uri, Line::V2), Err(vec![expected.to_owned()]), "{uri}");
-    }
-}
-
-#[test]
-fn a_change_is_what_airflow_would_see_as_one() {
-    use super::changes::{Held, differs};
-    let held = |text: &str| Held::Text(Some(Zeroizing::new(text.to_owned())));
-    let text = |text: &str| Cell::Text(Zeroizing::new(text.to_owned()));
-    let secret = |text: Option<&str>, same| Cell::Secret {
-        text: text.map(|text| Zeroizing::new(text.to_owned())),
-        flag: "is_encrypted",
-        same,
-    };
-    for (number, (cell, held, expected)) in [
-        (text("h"), held("h"), false),
-        (text("h"), held("H"), true),
-        (text(""), Held::Text(None), false),
-        (Cell::Null, held(""), false),
-        (Cell::Null, held("h"), true),
-        (Cell::Number(5), held("5"), false),
-        (Cell::Number(5), Held::Text(None), true),
-        (Cell::Switch(true), held("true"), false),
-        (Cell::Switch(true), held("0"), true),
-        (Cell::Switch(false), Held::Text(None), false),
-        (secret(Some("p"), Same::AsText), held("p"), false),
-        (secret(Some("p"), Same::AsText), Held::Unreadable, true),
-        (secret(None, Same::AsText), Held::Unreadable, true),
-        (secret(None, Same::AsText), held("p"), true),
-        (secret(Some("{\"a\": 1, \"b\": 2}"), Same::AsJson), held("{\"b\":2,\"a\":1}"), false),
-        (secret(Some("{\"a\": 1}"), Same::AsJson), held("{\"a\": \"1\"}"), true),
-        (secret(Some("{\"a\": 123456789012345678901}"), Same::AsJson), held("{\"a\": 123456789012345678902}"), true),
-        (secret(Some("{\"a\": 1}"), Same::AsText), held("{\"a\":1}"), true),
-        (secret(Some(""), Same::AsText), Held::Text(None), true),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        assert_eq!(differs(&cell, &held), expected, "{number}");
-    }
 }
 
 #[test]

@@ -117,9 +117,40 @@ fn u09_the_first_key_writes_and_all_keys_read() {
     base.sandbox.set("FERNET_KEY", new);
     let replaced = base.sandbox.run(&["seed", "--mode", "sync", "seed.toml"]);
     replaced.succeeds().says(
-        "info: seeded: connections: 2 changed (`db`, `web`); variables: 2 changed (`one`, `two`); pools: 1 as before",
+        "info: seeded: connections: 2 not readable by our keys and replaced (`db`, `web`); \
+         variables: 2 not readable by our keys and replaced (`one`, `two`); pools: 1 as before",
     );
     assert_eq!(base.secrets("password")[0], PASSWORD);
+}
+
+/// Python reads a token whatever its time is.
+#[test]
+fn u09_a_token_from_a_clock_that_is_ahead_is_read() {
+    let base = Base::sqlite(V3);
+    let year_3000 = 32_503_680_000;
+    let token = fernet::Fernet::new(&base.key).unwrap().encrypt_at_time(b"x", year_3000);
+    base.sql(&format!("INSERT INTO variable (\"key\", val, is_encrypted) VALUES ('v', '{token}', 1)"));
+    base.sandbox.write("seed.yaml", "variables: {v: x}\n");
+    let outcome = base.sandbox.run(&["seed", "--mode", "sync", "seed.yaml"]);
+    outcome
+        .succeeds()
+        .says("info: seeded: variables: 1 as before")
+        .same(base.sql("SELECT val FROM variable"), vec![token]);
+}
+
+/// Airflow 1.10 takes any one of the connections of a name.
+#[test]
+fn u09_several_connections_of_a_name_are_left_alone() {
+    let base = Base::sqlite(V1);
+    base.sql("INSERT INTO connection (conn_id, conn_type, host, is_encrypted, is_extra_encrypted) VALUES ('c', 'a', 'h1', 0, 0), ('c', 'a', 'h2', 0, 0)");
+    let rows = base.rows();
+    base.sandbox.write("seed.yaml", "connections: {c: 'a://h3'}\n");
+    let outcome = base.sandbox.run(&["seed", "--mode", "sync", "seed.yaml"]);
+    outcome
+        .succeeds()
+        .says("warning: the connection `c` is there 2 times, of which Airflow takes any: none of them is changed")
+        .says("info: seeded: connections: 1 as before")
+        .same(base.rows(), rows);
 }
 
 #[test]

@@ -49,6 +49,8 @@ pub(crate) enum Fate {
     Added,
     Changed,
     Kept,
+    /// Changed, and nobody can read any more what it was.
+    Replaced,
 }
 
 /// What was done, for the log.
@@ -214,6 +216,10 @@ fn quoted(dialect: Dialect, name: &str) -> String {
     }
 }
 
+/// What the log says of what was written.
+const WORDS: [(Fate, &str); 3] =
+    [(Fate::Added, "added"), (Fate::Changed, "changed"), (Fate::Replaced, "not readable by our keys and replaced")];
+
 /// How many names the log shows of one kind and fate.
 const SHOWN: usize = 20;
 
@@ -224,7 +230,7 @@ impl Display for Sown {
         for kind in Kind::ALL {
             let names = |fate: Fate| self.0.iter().filter(move |row| row.0 == kind && row.1 == fate).map(|row| &row.2);
             let mut parts = Vec::new();
-            for (fate, word) in [(Fate::Added, "added"), (Fate::Changed, "changed")] {
+            for (fate, word) in WORDS {
                 let count = names(fate).count();
                 let shown: Vec<_> = names(fate).take(SHOWN).map(|name| format!("`{name}`")).collect();
                 let more = if count > SHOWN { ", ..." } else { "" };
@@ -240,3 +246,7 @@ impl Display for Sown {
         if first { f.write_str("nothing") } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+#[path = "changes_tests.rs"]
+mod tests;

@@ -83,3 +83,7 @@ fn by_shape(entries: &[(String, Node)]) -> Option<Kind> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+#[path = "shapes_tests.rs"]
+mod tests;

@@ -154,3 +154,7 @@ fn json(value: &str) -> Option<Node> {
 fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
+
+#[cfg(test)]
+#[path = "uri_tests.rs"]
+mod tests;

@@ -17,6 +17,8 @@ use crate::seeds::{Cell, Kind, Row, SeedMode, Seeds};
 const ASKED_AT_ONCE: usize = 500;
 /// How often the transaction is tried: somebody else may add the same row meanwhile.
 const TRIES: u32 = 5;
+/// No token is from later, whatever its clock said: how old one is does not count.
+const END_OF_TIME: u64 = u64::MAX - 60;
 /// What is held while one container seeds; any number will do that nobody else takes.
 const LOCK: i64 = 0x5eed_a1f1;
 
@@ -60,7 +62,8 @@ impl Keys {
     }
 
     fn decrypted(&self, token: &str) -> Option<Zeroizing<String>> {
-        let bytes = self.0.iter().find_map(|key| key.decrypt(token).ok()).map(Zeroizing::new)?;
+        let bytes =
+            self.0.iter().find_map(|key| key.decrypt_at_time(token, None, END_OF_TIME).ok()).map(Zeroizing::new)?;
         str::from_utf8(&bytes).ok().map(|text| Zeroizing::new(text.to_owned()))
     }
 }
@@ -141,7 +144,11 @@ async fn sow_once(seeds: &Seeds, keys: &Keys, login: &mut Login) -> Result<Resul
                 (_, SeedMode::Add) => Fate::Kept,
                 ([held], SeedMode::Sync) => {
                     cells.retain(|(column, cell)| changes::differs(cell, held.of(column)));
-                    if cells.is_empty() { Fate::Kept } else { Fate::Changed }
+                    match cells.as_slice() {
+                        [] => Fate::Kept,
+                        some if some.iter().any(|(column, _)| *held.of(column) == Held::Unreadable) => Fate::Replaced,
+                        _ => Fate::Changed,
+                    }
                 }
                 (several, SeedMode::Sync) => {
                     log::warning(format_args!(
@@ -156,7 +163,7 @@ async fn sow_once(seeds: &Seeds, keys: &Keys, login: &mut Login) -> Result<Resul
             }
             match fate {
                 Fate::Added => statements.push(row.insertion(&cells, &columns, dialect, &encrypted)),
-                Fate::Changed => statements.push(row.update(&cells, dialect, &encrypted)),
+                Fate::Changed | Fate::Replaced => statements.push(row.update(&cells, dialect, &encrypted)),
                 Fate::Kept => {}
             }
             sown.0.push((kind, fate, row.name.clone()));
