@@ -209,3 +209,38 @@ fn u09_services_that_migrate_seed() {
     outcome.succeeds().check(outcome.stdout.contains(&expected), &expected);
     assert!(base.is(Kind::Postgres) && base.count("connection") == 0);
 }
+
+/// The example of the README and that of `docker/`, as they stand there.
+#[test]
+fn the_examples_can_be_seeded() {
+    let readme = include_str!("../README.md");
+    let example = readme.split("```yaml\nconnections:").nth(1).and_then(|text| text.split("```").next()).unwrap();
+    for (name, text) in [
+        ("readme.yaml", format!("connections:{example}")),
+        ("docker.yaml", include_str!("../docker/seed.yaml").to_owned()),
+    ] {
+        for version in LINES {
+            let mut base = Base::sqlite(version);
+            let text = text.replace("/run/secrets/", "secret-");
+            base.sandbox.write(name, text);
+            base.sandbox.write("secret-api_password", "from-a-file\n");
+            base.sandbox.write("secret-api_token", "from-another\n");
+            let outcome = base.sandbox.run(&["seed", name]);
+            outcome.check(
+                outcome.code() == 78
+                    && outcome.stderr.contains("WAREHOUSE_PASSWORD` is not set") == (name == "docker.yaml"),
+                "what is not set",
+            );
+            for variable in ["DWH_PASSWORD", "WAREHOUSE_PASSWORD"] {
+                base.sandbox.set(variable, "hush-hush");
+            }
+            let outcome = base.sandbox.run(&["seed", name]);
+            outcome.succeeds().says(
+                "info: seeded: connections: 2 added (`warehouse`, `api`); variables: 3 added (`region`, `limits`, `contact`); \
+                 pools: 2 added (`warehouse`, `api`)",
+            );
+            outcome.same(base.secrets("val")[2].clone(), "eu-west-1".to_owned());
+            outcome.same(base.secrets("password")[1].clone(), "hush-hush".to_owned());
+        }
+    }
+}
