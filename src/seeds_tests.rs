@@ -238,6 +238,18 @@ fn u09_problems_name_the_place_and_no_value() {
 }
 
 #[test]
+fn what_json_lacks_is_text() {
+    let toml = "[variables]\nday = 2020-01-31\n[variables.nested]\nat = 07:32:00\n";
+    let read = read_as("/x/a.toml", toml, Line::V2).unwrap();
+    assert_eq!(read, ["variable `day`", "val=*2020-01-31", "variable `nested`", "val=*{\n  \"at\": \"07:32:00\"\n}"]);
+    // YAML's words for yes and no are Airflow's: text is in quotes.
+    let yaml = "variables: {a: yes, b: 'yes', c: 0123, d: 1_000, e: 1e3, f: 'no'}";
+    let read = ours(yaml).unwrap();
+    let values: Vec<_> = read.iter().filter_map(|line| line.strip_prefix("val=*")).collect();
+    assert_eq!(values, ["true", "yes", "0123", "1_000", "1000.0", "no"]);
+}
+
+#[test]
 fn nothing_is_seeded_twice() {
     let around = Surroundings { line: Line::V3, variable: &|_| None, file: &|_| Err(String::new()) };
     let mut seeds = Seeds::new(SeedMode::Add);

@@ -31,36 +31,32 @@ fn seeded(base: Base) -> Base {
 
 #[test]
 fn u09_what_is_missing_is_added_once() {
-    for version in [V1, V3] {
-        for base in Base::all(version) {
-            let base = seeded(base);
-            let name = base.name();
-            let first = base.sandbox.run(&["seed", "seed.toml"]);
-            first.succeeds().says(
-                "info: seeded: connections: 2 added (`db`, `web`); variables: 2 added (`one`, `two`); pools: 1 added (`small`)",
-            );
-            first.same((&name, base.secrets("password")), (&name, vec![PASSWORD.to_owned(), "in clear: -".to_owned()]));
-            let extra = ["{\"sslmode\": \"require\"}", "{\"token\": \"from-a-file-1234\"}"];
-            first.same((&name, base.secrets("extra")), (&name, extra.map(str::to_owned).to_vec()));
-            first.same((&name, base.secrets("val")), (&name, vec!["größe x".to_owned(), "[\n  1,\n  2\n]".to_owned()]));
-            let rows = base.rows();
-            first.check(rows[1].contains("|web|http|https://é|-|-|-|-|gAAAAA"), &format!("{name}: {rows:?}"));
-            first.check(rows[4].ends_with("|small|3|-"), &format!("{name}: {rows:?}"));
-            // Again, in both modes: not a row is written.
-            for mode in ["add", "sync"] {
-                let again = base.sandbox.run(&["seed", "--mode", mode, "seed.toml"]);
-                again
-                    .succeeds()
-                    .says("info: seeded: connections: 2 as before; variables: 2 as before; pools: 1 as before");
-                again.same((&name, base.rows()), (&name, rows.clone()));
-            }
+    for base in Base::all(&[V1, V3]) {
+        let base = seeded(base);
+        let name = base.name();
+        let first = base.sandbox.run(&["seed", "seed.toml"]);
+        first.succeeds().says(
+            "info: seeded: connections: 2 added (`db`, `web`); variables: 2 added (`one`, `two`); pools: 1 added (`small`)",
+        );
+        first.same((&name, base.secrets("password")), (&name, vec![PASSWORD.to_owned(), "in clear: -".to_owned()]));
+        let extra = ["{\"sslmode\": \"require\"}", "{\"token\": \"from-a-file-1234\"}"];
+        first.same((&name, base.secrets("extra")), (&name, extra.map(str::to_owned).to_vec()));
+        first.same((&name, base.secrets("val")), (&name, vec!["größe x".to_owned(), "[\n  1,\n  2\n]".to_owned()]));
+        let rows = base.rows();
+        first.check(rows[1].contains("|web|http|https://é|-|-|-|-|gAAAAA"), &format!("{name}: {rows:?}"));
+        first.check(rows[4].ends_with("|small|3|-"), &format!("{name}: {rows:?}"));
+        // Again, in both modes: not a row is written.
+        for mode in ["add", "sync"] {
+            let again = base.sandbox.run(&["seed", "--mode", mode, "seed.toml"]);
+            again.succeeds().says("info: seeded: connections: 2 as before; variables: 2 as before; pools: 1 as before");
+            again.same((&name, base.rows()), (&name, rows.clone()));
         }
     }
 }
 
 #[test]
 fn u09_what_differs_is_changed_by_sync_alone() {
-    for base in Base::all(V3) {
+    for base in Base::all(&[V3]) {
         let base = seeded(base);
         let name = base.name();
         base.sandbox.run(&["seed", "seed.toml"]).succeeds();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
@@ -54,8 +55,11 @@ fn tables(kind: Option<Kind>, version: &str) -> String {
 /// A sandbox with a database.
 pub(crate) struct Base {
     pub(crate) sandbox: Sandbox,
-    pub(crate) server: Option<Database>,
+    pub(crate) server: Option<Rc<Database>>,
+    /// Its name on the server.
+    pub(crate) database: String,
     pub(crate) key: String,
+    pub(crate) version: String,
 }
 
 impl Base {
@@ -69,9 +73,14 @@ impl Base {
 
     /// A server's.
     pub(crate) fn server(version: &str, server: Option<Database>) -> Option<Self> {
-        let server = server?;
-        let url = server.create("airflow");
-        let mut base = Self::of(version, Some(server));
+        Some(Self::on(version, &Rc::new(server?)))
+    }
+
+    fn on(version: &str, server: &Rc<Database>) -> Self {
+        let database = format!("airflow_{}", version.replace('.', "_"));
+        let url = server.create(&database);
+        let mut base = Self::of(version, Some(Rc::clone(server)));
+        base.database = database;
         let name = if version == V1 { "CORE" } else { "DATABASE" };
         base.sandbox.set(&format!("AIRFLOW__{name}__SQL_ALCHEMY_CONN"), url);
         base.sandbox.set("EXECUTOR", "Local");
@@ -80,19 +89,23 @@ impl Base {
         if base.is(Kind::Postgres) {
             base.sql("ALTER TABLE connection OWNER TO airflow; ALTER TABLE variable OWNER TO airflow; ALTER TABLE slot_pool OWNER TO airflow");
         }
-        Some(base)
+        base
     }
 
-    /// One of each kind, as far as there is one.
-    pub(crate) fn all(version: &str) -> Vec<Self> {
-        let servers = [Self::server(version, Database::postgres()), Self::server(version, Database::mariadb())];
-        std::iter::once(Self::sqlite(version)).chain(servers.into_iter().flatten()).collect()
+    /// Of these releases one of each kind, as far as there is one.
+    pub(crate) fn all(versions: &[&str]) -> Vec<Self> {
+        let servers: Vec<_> = [Database::postgres(), Database::mariadb()].into_iter().flatten().map(Rc::new).collect();
+        let of = |version: &&str| {
+            let on_servers = servers.iter().map(|server| Self::on(version, server));
+            std::iter::once(Self::sqlite(version)).chain(on_servers).collect::<Vec<_>>()
+        };
+        versions.iter().flat_map(of).collect()
     }
 
-    fn of(version: &str, server: Option<Database>) -> Self {
+    fn of(version: &str, server: Option<Rc<Database>>) -> Self {
         let key = new_key();
         let sandbox = Sandbox::new(version).with("FERNET_KEY", &key);
-        Self { sandbox, server, key }
+        Self { sandbox, server, key, version: version.to_owned(), database: String::new() }
     }
 
     pub(crate) fn is(&self, kind: Kind) -> bool {
@@ -111,7 +124,7 @@ impl Base {
     #[track_caller]
     pub(crate) fn sql(&self, statement: &str) -> Vec<String> {
         if let Some(server) = &self.server {
-            return server.sql(Some("airflow"), statement).lines().map(str::to_owned).collect();
+            return server.sql(Some(&self.database), statement).lines().map(str::to_owned).collect();
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -171,7 +184,7 @@ impl Base {
     /// A `psql` of Airflow's user whose statements come from a pipe.
     pub(crate) fn psql(&self) -> Child {
         let server = self.server.as_ref().unwrap();
-        let url = server.url("airflow").replace("+psycopg2", "");
+        let url = server.url(&self.database).replace("+psycopg2", "");
         let mut psql = Command::new("psql");
         psql.args(["-X", "-q", "-A", "-t", &url]).stdin(Stdio::piped()).stdout(Stdio::piped());
         psql.spawn().unwrap()

@@ -19,7 +19,7 @@ fn many() -> String {
 /// 1.10 has no constraint that would keep two connections of one name apart.
 #[test]
 fn u09_ten_at_once_seed_once() {
-    for base in Base::all(V1).into_iter().chain(Base::all(V3)) {
+    for base in Base::all(&[V1, V3]) {
         base.sandbox.write("seed.yaml", many());
         let all: Vec<_> = (0..10).map(|_| base.sandbox.start(&["seed", "seed.yaml"])).collect();
         let outcomes: Vec<_> = all.into_iter().map(|running| running.finish()).collect();
@@ -73,6 +73,28 @@ fn u09_a_seed_that_ends_halfway_leaves_nothing() {
     // The control: without the lock all of it is there.
     base.sandbox.run(&["seed", "seed.yaml"]).succeeds();
     assert_eq!((base.count("connection"), base.count("variable")), (300, 1));
+}
+
+/// What is there already keeps nobody waiting, and waits for nobody.
+#[test]
+fn u09_a_seed_that_changes_nothing_takes_no_lock() {
+    let Some(base) = Base::server(V3, Database::postgres()) else { return };
+    base.sandbox.write("seed.yaml", many());
+    base.sandbox.run(&["seed", "seed.yaml"]).succeeds();
+    base.sandbox.write("more.yaml", "variables: {w: 1}\n");
+    let mut psql = base.psql();
+    let mut input = psql.stdin.take().unwrap();
+    input.write_all(b"SELECT 'held' FROM pg_advisory_lock(1592631793);\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(psql.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    base.sandbox.run(&["seed", "--mode", "sync", "seed.yaml"]).succeeds();
+    // The control: who has something to write waits.
+    let running = base.sandbox.start(&["seed", "more.yaml"]);
+    until_blocked(&base);
+    drop(input);
+    running.finish().succeeds();
+    psql.wait().unwrap();
 }
 
 /// Somebody adds the same connection by Airflow's own means while we seed.

@@ -128,8 +128,8 @@ fn u09_a_database_that_nobody_has_migrated_is_told() {
 #[test]
 fn u09_what_is_too_long_is_told_by_name() {
     let long = "x".repeat(501);
-    for base in Base::all(V1).into_iter().chain(Base::all(V3)).filter(|base| base.server.is_some()) {
-        let is_old = base.sql("SELECT 1 FROM information_schema.columns WHERE column_name = 'team_name'").is_empty();
+    for base in Base::all(&[V1, V3]).into_iter().filter(|base| base.server.is_some()) {
+        let is_old = base.version == V1;
         base.sandbox.write("seed.yaml", format!("connections: {{c: {{conn_type: a, host: {long}}}, d: 'a://h'}}\n"));
         let outcome = base.sandbox.run(&["seed", "seed.yaml"]);
         outcome.check(outcome.code() == 78, "expected status 78");

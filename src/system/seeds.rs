@@ -69,6 +69,12 @@ impl Keys {
 }
 
 async fn try_to_sow(seeds: &Seeds, keys: &Keys, login: &mut Login) -> Result<Result<Sown, Refusal>, Trouble> {
+    // Most starts find everything there: they wait for nobody and lock nothing.
+    match look(seeds, keys, login).await? {
+        Ok(Plot { sown, statements }) if statements.is_empty() => return Ok(Ok(sown)),
+        Ok(_) => {}
+        Err(refusal) => return Ok(Err(refusal)),
+    }
     for tries in 1.. {
         begin(login).await?;
         let sown = sow_once(seeds, keys, login).await;
@@ -117,6 +123,24 @@ async fn end(login: &mut Login, how: &str) -> Result<(), Trouble> {
 }
 
 async fn sow_once(seeds: &Seeds, keys: &Keys, login: &mut Login) -> Result<Result<Sown, Refusal>, Trouble> {
+    let Plot { sown, statements } = match look(seeds, keys, login).await? {
+        Ok(plot) => plot,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    for statement in &statements {
+        login.carry_out(statement).await?;
+    }
+    Ok(Ok(sown))
+}
+
+/// What there is to do.
+struct Plot {
+    sown: Sown,
+    statements: Vec<Statement>,
+}
+
+/// Compares the seed with what is there.
+async fn look(seeds: &Seeds, keys: &Keys, login: &mut Login) -> Result<Result<Plot, Refusal>, Trouble> {
     let encrypted = |text: &str| keys.encrypted(text);
     let dialect = login.dialect;
     let (mut sown, mut statements, mut problems) = (Sown::default(), Vec::new(), Vec::new());
@@ -169,13 +193,7 @@ async fn sow_once(seeds: &Seeds, keys: &Keys, login: &mut Login) -> Result<Resul
             sown.0.push((kind, fate, row.name.clone()));
         }
     }
-    if !problems.is_empty() {
-        return Ok(Err(Refusal::Values(problems)));
-    }
-    for statement in &statements {
-        login.carry_out(statement).await?;
-    }
-    Ok(Ok(sown))
+    Ok(if problems.is_empty() { Ok(Plot { sown, statements }) } else { Err(Refusal::Values(problems)) })
 }
 
 /// The columns of a table; none where there is no such table.
