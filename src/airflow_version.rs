@@ -76,6 +76,12 @@ impl Version {
         }
     }
 
+    /// The same where there is a schema already: on 1.10 `initdb` would also bring back the default connections that somebody has
+    /// removed.
+    pub(crate) fn upgrade_command(self) -> &'static [&'static str] {
+        if self.line() == Line::V1 { &["upgradedb"] } else { self.migrate_command() }
+    }
+
     /// The command that creates an account of the web server: `users create` since 2.0.
     pub(crate) fn create_user_command(self) -> &'static [&'static str] {
         match self.line() {
@@ -122,8 +128,11 @@ impl AirflowOption {
     pub(crate) const AUTH_MANAGER: Self = Self::new("core", "auth_manager");
     pub(crate) const BROKER_URL: Self = Self::new("celery", "broker_url");
     pub(crate) const CORE_SQL_ALCHEMY_CONN: Self = Self::new("core", "sql_alchemy_conn");
+    pub(crate) const CORE_SQL_ALCHEMY_SCHEMA: Self = Self::new("core", "sql_alchemy_schema");
     pub(crate) const DATABASE_SQL_ALCHEMY_CONN: Self = Self::new("database", "sql_alchemy_conn");
+    pub(crate) const DATABASE_SQL_ALCHEMY_SCHEMA: Self = Self::new("database", "sql_alchemy_schema");
     pub(crate) const EXECUTOR: Self = Self::new("core", "executor");
+    pub(crate) const EXTERNAL_DB_MANAGERS: Self = Self::new("database", "external_db_managers");
     pub(crate) const FERNET_KEY: Self = Self::new("core", "fernet_key");
     pub(crate) const JWT_SECRET: Self = Self::new("api_auth", "jwt_secret");
     pub(crate) const LOAD_EXAMPLES: Self = Self::new("core", "load_examples");
@@ -223,12 +232,14 @@ pub(crate) struct Installed {
     pub written: String,
     /// The file that says so.
     pub path: PathBuf,
+    /// The folder of its package, where the sources of its migrations are there.
+    pub package: Option<PathBuf>,
 }
 
 impl Installed {
     /// By its own words.
     pub(crate) fn new(written: &str, path: PathBuf) -> Option<Self> {
-        Some(Self { version: Version::parse(written)?, written: written.to_owned(), path })
+        Some(Self { version: Version::parse(written)?, written: written.to_owned(), path, package: None })
     }
 }
 

@@ -5,16 +5,17 @@
 
 use std::path::PathBuf;
 
-use crate::airflow_version::{AirflowOption, Line, Version};
+use crate::airflow_version::{AirflowOption, Installed, Line, Version};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::executor::Executor;
 use crate::expansion::expanded;
 use crate::given::{Found, Settled};
 use crate::metadb::{Metadb, Target};
+use crate::schema::{FabTables, Migrations};
 use crate::settings::puckel::Puckel;
 use crate::source::Source;
-use crate::steps::{Change, Value};
+use crate::steps::{Change, Known, Value};
 use crate::urls::parts;
 use crate::urls::{self, Endpoint};
 
@@ -87,13 +88,34 @@ pub(crate) fn settle(said: &Said<'_>) -> Result<Connections, Error> {
 impl Said<'_> {
     /// Whether Airflow keeps the accounts of its web server in the database: always, but for the simple login of Airflow 3.
     pub(crate) fn keeps_accounts(&self) -> bool {
-        let is_simple = |name: &str| name.ends_with("SimpleAuthManager");
-        let manager = AirflowOption::AUTH_MANAGER;
-        self.version.line() != Line::V3
-            || match self.environment.filled(&manager.variable()) {
-                Some(name) => !is_simple(name),
-                None => (self.configured)(manager).is_some_and(|(name, _)| !is_simple(&name)),
-            }
+        let is_simple = |name: String| name.ends_with("SimpleAuthManager");
+        self.version.line() != Line::V3 || self.option(AirflowOption::AUTH_MANAGER).is_some_and(|name| !is_simple(name))
+    }
+
+    /// The migrations of the installed Airflow, or why the schema is left to Airflow's own commands.
+    pub(crate) fn migrations(&self, metadb: &Metadb, installed: Option<&Installed>) -> Known {
+        if let Metadb::LeftToAirflow(why) = metadb {
+            return Err(why.clone());
+        }
+        let line = self.version.line();
+        let is_fab = |name: &str| name.trim().ends_with("FABDBManager");
+        let managers = self.option(AirflowOption::EXTERNAL_DB_MANAGERS).filter(|_| line == Line::V3);
+        if let Some(other) = managers.iter().flat_map(|all| all.split(',')).find(|name| !is_fab(name)) {
+            return Err(format!("`{}` has migrations that we do not know", other.trim()));
+        }
+        let is_fab = |name: String| name.ends_with("FabAuthManager");
+        let needs_fab = match self.option(AirflowOption::AUTH_MANAGER).is_some_and(is_fab) {
+            true => FabTables::Needed,
+            false => FabTables::MayBeMissing,
+        };
+        let found = installed.and_then(|installed| Migrations::of(installed, line, needs_fab));
+        found.ok_or_else(|| "the sources of its migrations are not there".to_owned())
+    }
+
+    /// What the environment or the user's own `airflow.cfg` says.
+    fn option(&self, option: AirflowOption) -> Option<String> {
+        let said = self.environment.filled(&option.variable()).map(str::to_owned);
+        said.or_else(|| (self.configured)(option).map(|(value, _)| value)).filter(|value| !value.trim().is_empty())
     }
 
     /// The executor, and whether it wants more than SQLite: all but the sequential one do, and on Airflow 3 the local one when it
@@ -194,7 +216,7 @@ impl Said<'_> {
             }
             (Server::Listens { endpoints, source }, Some(url)) => {
                 match Target::server(&url, endpoints, source.clone()) {
-                    Some(target) => Metadb::Asked(target),
+                    Some(target) => Metadb::Asked(target.in_schema(self.schema().as_deref())),
                     None => Metadb::LeftToAirflow(format!("there is no driver of ours for the URL of {source}")),
                 }
             }
@@ -202,6 +224,14 @@ impl Said<'_> {
                 Metadb::LeftToAirflow(format!("there is no driver of ours for the URL of {source}"))
             }
         }
+    }
+
+    /// The schema of PostgreSQL that Airflow's tables are in, where it is not the default one. Moved with the URL in 2.3; the old name
+    /// still counts.
+    fn schema(&self) -> Option<String> {
+        self.option(AirflowOption::DATABASE_SQL_ALCHEMY_SCHEMA)
+            .filter(|_| self.version.sql_alchemy_conn() == AirflowOption::DATABASE_SQL_ALCHEMY_CONN)
+            .or_else(|| self.option(AirflowOption::CORE_SQL_ALCHEMY_SCHEMA))
     }
 
     fn broker(&self, found: &mut Found) -> Result<Server, Error> {

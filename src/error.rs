@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+pub(crate) mod schema;
+
+use self::schema::SchemaError;
 pub(crate) use crate::exit::Exit;
 use crate::secret::SecretKind;
 use crate::seeds::error::SeedError;
@@ -80,6 +83,9 @@ pub(crate) enum Error {
     /// A variable that we must understand.
     #[error("cannot read `{variable}`: expected UTF-8 text")]
     NotUnicode { variable: String },
+    /// The schema is not the one that this Airflow needs.
+    #[error(transparent)]
+    Schema(Box<SchemaError>),
     /// Nobody has migrated.
     #[error("cannot start `{command}`: the schema of the database is not ready after {time}")]
     SchemaNotReady { command: String, time: String },
@@ -152,6 +158,7 @@ impl Error {
             Self::CannotRun { .. } => Exit::NotExecutable,
             Self::Interrupted { signal, .. } => Exit::Signal(*signal),
             Self::Metadb { .. } | Self::SchemaNotReady { .. } | Self::Unreachable { .. } => Exit::Unavailable,
+            Self::Schema(error) => error.exit(),
             Self::StepFailed { status, .. } => Exit::Command(*status),
             Self::Usage { .. } => Exit::Usage,
             Self::BothSet { .. }
@@ -236,6 +243,7 @@ impl Error {
             Self::NoResultBackend { .. } => "set `AIRFLOW__CELERY__RESULT_BACKEND`, or its `_CMD`".to_owned(),
             Self::OwnConfig { .. } => "move it away to have one rendered".to_owned(),
             Self::NoPassword | Self::NoSecret { .. } | Self::NotUnicode { .. } => return None,
+            Self::Schema(error) => error.hint().to_owned(),
             Self::SchemaNotReady { .. } => {
                 "start a container that migrates (the web server, or the command `setup`), or set `ENTRYPOINT_MIGRATE=true` here"
                     .to_owned()

@@ -10,7 +10,7 @@ use crate::plan::Plan;
 use crate::secret::Secret;
 use crate::secrets::Decision;
 use crate::source::Source;
-use crate::steps::{ConfigStep, LaunchStep, MigrateStep, SecretStep, Service, UserStep};
+use crate::steps::{ConfigStep, LaunchStep, MigrateStep, Migration, SecretStep, Service, UserStep};
 
 impl Plan {
     /// What is worth saying before anything happens.
@@ -89,7 +89,19 @@ impl Display for MigrateStep {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => write!(f, "leave the database as it is"),
-            Self::Run { words, .. } => write!(f, "migrate the database with {}", Words(words)),
+            Self::Run { migration: Migration { words, upgrade, .. }, known: Ok(_), .. } => {
+                write!(f, "migrate the database under a lock with {}", Words(words))?;
+                if upgrade != words {
+                    write!(f, " ({} where there is a schema)", Words(upgrade))?;
+                }
+                write!(f, ", unless its schema is at its head")
+            }
+            Self::Run { migration, known: Err(_), .. } => {
+                write!(f, "migrate the database with {}", Words(&migration.words))
+            }
+            Self::WaitForSchema { known: Ok(_), timeout, .. } => {
+                write!(f, "wait, {timeout}, until somebody has migrated the database and its schema is at its head")
+            }
             Self::WaitForSchema { check, timeout, .. } => {
                 write!(f, "wait, {timeout}, until somebody has migrated the database and {} succeeds", Words(check))
             }

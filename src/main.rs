@@ -27,6 +27,7 @@ mod plan;
 mod readiness;
 mod report;
 mod requirements;
+mod schema;
 mod secret;
 mod secrets;
 mod seeds;
@@ -99,7 +100,7 @@ fn start() -> Result<Exit, Error> {
     packages::install(plan.requirements.as_ref(), &mut environment, &signals)?;
     services::wait(&plan.wait, &signals)?;
     let mut metadb = Session::of(plan.metadb.as_ref(), &signals)?;
-    airflow::migrate(&plan.migrate, &environment, &signals)?;
+    airflow::migrate(&plan.migrate, &mut metadb, &environment, &signals)?;
     airflow::create_user(plan.user.as_ref(), &environment, &signals)?;
     sowing::sow(seeds.as_ref(), &mut metadb, &secrets)?;
     pid_files::clear(&plan.pid_files);

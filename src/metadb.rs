@@ -62,13 +62,15 @@ pub(crate) struct Address {
     pub name: String,
     /// For the driver.
     pub url: Redacted<String>,
+    /// The schema that is looked in before those that the server would look in (PostgreSQL).
+    pub schema: Option<String>,
 }
 
 impl Target {
     /// A SQLite file. It is not created by looking at it.
     pub(crate) fn sqlite(file: &Path, source: Source) -> Self {
         let url = format!("sqlite://{}?mode=rw", file.to_string_lossy().replace('%', "%25").replace('?', "%3F"));
-        let address = Address { name: file.display().to_string(), url: Redacted(url) };
+        let address = Address { name: file.display().to_string(), url: Redacted(url), schema: None };
         Self { dialect: Dialect::Sqlite, addresses: vec![address], source }
     }
 
@@ -79,6 +81,15 @@ impl Target {
         let parts = Parts::of(rest, dialect);
         let addresses = endpoints.iter().map(|endpoint| parts.address(dialect, endpoint)).collect();
         Some(Self { dialect, addresses, source })
+    }
+
+    /// With Airflow's tables in this schema (`[database] sql_alchemy_schema`), which only PostgreSQL has. Alembic's table of versions stays
+    /// in the default one.
+    pub(crate) fn in_schema(mut self, schema: Option<&str>) -> Self {
+        if let (Dialect::Postgres, Some(schema)) = (self.dialect, schema) {
+            self.addresses.iter_mut().for_each(|address| address.schema = Some(schema.to_owned()));
+        }
+        self
     }
 
     /// The file of a SQLite database.
@@ -138,7 +149,7 @@ impl Parts {
         let query: Vec<_> = query.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
         let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
         let url = format!("{scheme}://{}{host}/{}{query}", self.userinfo, self.database);
-        Address { name: endpoint.to_string(), url: Redacted(url) }
+        Address { name: endpoint.to_string(), url: Redacted(url), schema: None }
     }
 }
 

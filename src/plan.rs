@@ -149,8 +149,9 @@ impl Plan {
         let ground = GroundStep::new(settings, command.class, needs.database, gid, &world.environment, &config);
         let requirements = needs.requirements.then(|| requirements::decide(settings, world, files)).flatten();
         let wait = readiness::wait(needs.wait, settings, &connections);
+        let known = said.migrations(&connections.metadb, world.airflow.as_ref());
         let migrate =
-            readiness::migrate(needs.migrate, settings, &files.key_dir, &connections.database, &command, version);
+            readiness::migrate(needs.migrate, settings, &files.key_dir, &connections, known, &command, version);
         let user = needs.user(settings, version.create_user_command());
         let seed = SeedStep::decide(job, settings, &migrate, version.line(), &connections.metadb, secrets.first())?;
         let reasons = needs.reasons(settings, requirements.as_ref(), &wait, &migrate, seed.as_ref(), &command);

@@ -5,9 +5,10 @@ use std::path::Path;
 use crate::airflow_version::Version;
 use crate::commands::{Class, Command, airflow};
 use crate::connections::{Connections, Server};
+use crate::metadb::Target;
 use crate::settings::Settings;
 use crate::settings::values::{Choice, WaitTimeout};
-use crate::steps::{MigrateStep, Service, WaitStep};
+use crate::steps::{Known, MigrateStep, Migration, Service, WaitStep};
 
 /// What to wait for.
 pub(crate) fn wait(needed: bool, settings: &Settings, connections: &Connections) -> WaitStep {
@@ -41,28 +42,38 @@ pub(crate) fn migrate(
     needed: bool,
     settings: &Settings,
     key_dir: &Path,
-    database: &Server,
+    connections: &Connections,
+    known: Known,
     command: &Command,
     version: Version,
 ) -> MigrateStep {
     if !needed {
         return MigrateStep::Nothing;
     }
-    let name = command.words.get(1).map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = command.words.get(1).or(command.words.first());
+    let name = name.map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
     let migrates = match settings.migrate {
         Choice::Yes => true,
         Choice::No => false,
-        // One role migrates and the others wait: 1.10 takes no lock for it, and whoever waits for that of 2.x and 3.x on PostgreSQL
-        // gives up after 1.8 s (`create_global_lock` in `airflow/utils/db.py` means 1800 s and says milliseconds). A database in
-        // this container has nobody else.
+        // One role migrates and the others wait, so that who has several hosts knows which log to read. A database in this container
+        // has nobody else.
         Choice::Auto => {
             command.class == Class::Setup
                 || matches!(name.as_str(), "api-server" | "standalone" | "webserver")
-                || matches!(database, Server::None { .. })
+                || matches!(connections.database, Server::None { .. })
         }
     };
     if migrates {
-        return MigrateStep::Run { words: airflow(version.migrate_command()), lock: key_dir.to_owned() };
+        // That of a database which has no server to ask; where Airflow migrates as it likes, what all its containers share.
+        let file = connections.metadb.target().filter(|_| known.is_ok()).and_then(Target::file);
+        let lock = file.as_deref().and_then(Path::parent).unwrap_or(key_dir).to_owned();
+        let (words, upgrade) = (airflow(version.migrate_command()), airflow(version.upgrade_command()));
+        return MigrateStep::Run {
+            migration: Migration { words, upgrade, lock },
+            known,
+            timeout: settings.wait_timeout,
+            command: name,
+        };
     }
     let seconds = match settings.wait_timeout {
         WaitTimeout::After(time) => time.as_secs(),
@@ -70,5 +81,5 @@ pub(crate) fn migrate(
         WaitTimeout::Off => 0,
     };
     let check = airflow(&version.schema_check(seconds));
-    MigrateStep::WaitForSchema { check, timeout: settings.wait_timeout, command: name }
+    MigrateStep::WaitForSchema { check, known, timeout: settings.wait_timeout, command: name }
 }

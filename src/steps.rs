@@ -7,6 +7,7 @@ use crate::airflow_version::AirflowOption;
 use crate::commands::Class;
 use crate::environment::Environment;
 use crate::launch::forwarding::Manner;
+use crate::schema::Migrations;
 use crate::secret::SecretKind;
 use crate::secrets::Decision;
 use crate::settings::Settings;
@@ -125,18 +126,46 @@ pub(crate) struct Service {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MigrateStep {
     Nothing,
-    /// One container of those that share this folder at a time.
+    /// One container at a time.
     Run {
-        words: Vec<OsString>,
-        lock: PathBuf,
+        migration: Migration,
+        known: Known,
+        timeout: WaitTimeout,
+        command: String,
     },
-    /// Somebody else migrates; this command ends with 0 when they have.
+    /// Somebody else migrates.
     WaitForSchema {
+        /// It ends with 0 when they have.
         check: Vec<OsString>,
+        known: Known,
         timeout: WaitTimeout,
         command: String,
     },
 }
+
+impl MigrateStep {
+    /// The same by Airflow's own commands alone.
+    pub(crate) fn left_to_airflow(&self, why: String) -> Self {
+        let mut step = self.clone();
+        if let Self::Run { known, .. } | Self::WaitForSchema { known, .. } = &mut step {
+            *known = Err(why);
+        }
+        step
+    }
+}
+
+/// How the database is migrated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Migration {
+    pub words: Vec<OsString>,
+    /// What is run where there is a schema already.
+    pub upgrade: Vec<OsString>,
+    /// The folder whose lock is held where we cannot ask the database for one.
+    pub lock: PathBuf,
+}
+
+/// The migrations of the installed Airflow that we read ourselves, or why we leave the schema to Airflow's own commands.
+pub(crate) type Known = Result<Migrations, String>;
 
 /// What becomes of us.
 #[derive(Clone, Debug, PartialEq, Eq)]

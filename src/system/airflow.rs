@@ -5,10 +5,11 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use zeroize::Zeroizing;
 
+pub(crate) use super::migration::migrate;
+use super::migration_lock::{Held, take_folder};
 use super::process::{Ended, Output, ending, exit, run, run_with_input};
 use super::secret_commands;
 use super::signals::{Event, Signals, interrupted};
@@ -26,16 +27,16 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The pause between two tries to take the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Migrates the database, or waits until somebody has.
-pub(crate) fn migrate(step: &MigrateStep, environment: &Environment, signals: &Signals) -> Result<(), Error> {
+/// Migrates the database, or waits until somebody has, by Airflow's own commands: it is for them to see that there is nothing to do.
+pub(super) fn migrate_blindly(step: &MigrateStep, environment: &Environment, signals: &Signals) -> Result<(), Error> {
     match step {
         MigrateStep::Nothing => Ok(()),
-        MigrateStep::Run { words, lock } => {
-            let _held = hold(lock, signals)?;
+        MigrateStep::Run { migration, .. } => {
+            let _held = hold(&migration.lock, signals)?;
             log::info(step);
-            must_succeed("migrate the database", words, environment, signals)
+            must_succeed("migrate the database", &migration.words, environment, signals)
         }
-        MigrateStep::WaitForSchema { check, timeout, command } => {
+        MigrateStep::WaitForSchema { check, timeout, command, .. } => {
             log::info(step);
             wait_for_schema(check, *timeout, command, environment, signals)
         }
@@ -81,19 +82,17 @@ fn without_line_end(bytes: &[u8]) -> &[u8] {
     &bytes[..end]
 }
 
-/// Takes the lock of a folder, which ends with the process that holds it. A folder that is not there or knows no locks has none.
+/// Waits for the lock of a folder.
 fn hold(folder: &Path, signals: &Signals) -> Result<Option<Flock<File>>, Error> {
-    let Ok(mut file) = File::open(folder) else { return Ok(None) };
     let mut told = false;
     loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(Some(lock)),
-            Err((back, Errno::EAGAIN)) => file = back,
-            Err(_) => return Ok(None),
-        }
-        if !told {
-            log::info("waiting for another container that migrates the database");
-            told = true;
+        match take_folder(folder) {
+            Ok(lock) => return Ok(lock),
+            Err(Held) if told => {}
+            Err(Held) => {
+                log::info("waiting for another container that migrates the database");
+                told = true;
+            }
         }
         if let Event::Stop(signal) = signals.next(Some(Instant::now() + LOCK_PAUSE), None) {
             return Err(interrupted(signal, "waiting for another container that migrates the database"));

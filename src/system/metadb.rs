@@ -82,9 +82,8 @@ impl<'s> Session<'s> {
     /// Gives the connection back.
     pub(super) fn close(&mut self) {
         if let Some(login) = self.login.take() {
-            let _ = self.runtime.complete("closing", async {
-                let _ = tokio::time::timeout(LOGIN, login.connection.close()).await;
-                Ok(())
+            self.runtime.clear_up(async {
+                let _ = login.connection.close().await;
             });
         }
     }
@@ -107,11 +106,18 @@ impl Login {
     pub(super) async fn to(dialect: Dialect, address: &Address) -> Result<Self, Trouble> {
         sqlx::any::install_default_drivers();
         let login = AnyConnection::connect(&address.url.0);
-        match tokio::time::timeout(LOGIN, login).await {
-            Ok(Ok(connection)) => Ok(Self { connection, dialect }),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(Trouble { cause: format!("no login within {} s", LOGIN.as_secs()), code: None }),
+        let mut login = match tokio::time::timeout(LOGIN, login).await {
+            Ok(Ok(connection)) => Self { connection, dialect },
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => return Err(Trouble { cause: format!("no login within {} s", LOGIN.as_secs()), code: None }),
+        };
+        if let Some(schema) = &address.schema {
+            // Not as an option of the login: poolers refuse those.
+            let first =
+                "SELECT set_config('search_path', quote_ident(?) || ', ' || current_setting('search_path'), false)";
+            login.rows(first, &[Argument::Text(schema)]).await?;
         }
+        Ok(login)
     }
 
     /// All rows of a query; `?` stands for an argument in every dialect.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::libc;
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigmaskHow, Signal, kill, killpg, sigprocmask};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -255,6 +256,10 @@ pub(super) fn prepare(command: &mut Command, signals: &Signals, place: Place) ->
             }
             if matches!(place, Place::Apart | Place::Session) {
                 setsid()?;
+            }
+            if place == Place::Apart {
+                // What we wait for is of no use without us: nobody would tell it to stop, and the lock that we hold for it is gone.
+                set_pdeathsig(Signal::SIGTERM)?;
             }
             if place == Place::Session {
                 libc::ioctl(0, libc::TIOCSCTTY, 0);

@@ -9,6 +9,7 @@ use super::reading::read;
 use crate::airflow_version::{Installed, interpreter, version_in_source};
 use crate::environment::Environment;
 use crate::requirements::VirtualEnvironment;
+use crate::schema::VERSIONS;
 
 /// Where packages may be.
 #[derive(Default)]
@@ -53,14 +54,16 @@ impl Python {
         let on_python_path = environment.os("PYTHONPATH").map(|path| std::env::split_paths(path).collect::<Vec<_>>());
         let in_prefixes = self.prefixes.iter().flat_map(|prefix| self.sites(prefix));
         on_python_path.into_iter().flatten().chain(in_prefixes).find_map(|site| {
-            ["airflow/__init__.py", "airflow/version.py"]
+            let found = ["airflow/__init__.py", "airflow/version.py"]
                 .iter()
                 .find_map(|name| {
                     let path = site.join(name);
                     let (bytes, _) = read(&path).ok()?;
                     Installed::new(version_in_source(&String::from_utf8_lossy(&bytes))?, path)
                 })
-                .or_else(|| from_metadata(&site))
+                .or_else(|| from_metadata(&site))?;
+            let package = Some(site.join("airflow")).filter(|package| package.join(VERSIONS).is_dir());
+            Some(Installed { package, ..found })
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Builder;
@@ -43,6 +44,16 @@ impl<'s> Runtime<'s> {
                 done = work => done,
             }
         })
+    }
+}
+
+impl Runtime<'_> {
+    /// Completes what is nobody's business but ours, for a moment at most. A signal that comes meanwhile is left for the next to ask.
+    pub(super) fn clear_up(&self, work: impl Future<Output = ()>) {
+        const MOMENT: Duration = Duration::from_secs(1);
+        if let Some(tokio) = &self.tokio {
+            let _ = tokio.block_on(async { tokio::time::timeout(MOMENT, work).await });
+        }
     }
 }
 
