@@ -165,3 +165,28 @@ fn what_cannot_be_read_is_left_to_airflow() {
     outcome.says("info: migrate the database with `airflow db migrate`");
     assert_eq!(stage.migrations(), 1);
 }
+
+#[test]
+fn e10_the_plan_says_what_the_log_says() {
+    for (version, migrates, said) in [
+        (
+            V1,
+            "true",
+            "migrate the database under a lock with `airflow initdb` (`airflow upgradedb` where there is a schema), unless its schema is at its head",
+        ),
+        (V3, "true", "migrate the database under a lock with `airflow db migrate`, unless its schema is at its head"),
+        (V3, "false", "wait, at most 1s, until somebody has migrated the database and its schema is at its head"),
+    ] {
+        let mut stage = Stage::new(version, None);
+        stage.sandbox.set("ENTRYPOINT_MIGRATE", migrates);
+        stage.sandbox.set("ENTRYPOINT_WAIT_TIMEOUT", "1s");
+        let plan = stage.sandbox.run(&["explain", "scheduler"]);
+        plan.check(plan.stdout.contains(&format!(". {said}: ")), said);
+        stage.sandbox.run(&["scheduler"]).says(&format!("info: {said}"));
+        // What is at its head says that alone.
+        stage.sandbox.run_with("ENTRYPOINT_MIGRATE", "true", &["setup"]).succeeds();
+        let outcome = stage.sandbox.run(&["setup"]);
+        outcome.succeeds().says("info: the schema is at its head `b2`");
+        outcome.check(!outcome.stderr.contains(said), "it says what it does not do");
+    }
+}
