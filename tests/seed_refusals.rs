@@ -101,12 +101,18 @@ fn u09_what_only_airflow_knows_cannot_be_seeded_with() {
         let error = "error: cannot seed: the Fernet key is left to Airflow by `AIRFLOW__CORE__FERNET_KEY_SECRET`, and passwords are encrypted with it";
         refused(&base, words, 78, &format!("{error}\n{hint}"));
     }
-    base.sandbox.set("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_SECRET", "path");
+    let mut base = Base { sandbox: base.sandbox.without("AIRFLOW__CORE__FERNET_KEY_SECRET"), ..base };
+    base.sandbox.set("FERNET_KEY", base.key.clone());
     let hint =
         "hint: give the database's URL as it is, or leave `ENTRYPOINT_SEED` out and use `airflow connections import`";
-    for words in [&["seed"], &["webserver"]] {
-        let error = "error: cannot seed the database: its URL is left to Airflow by `AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_SECRET`";
-        refused(&base, words, 78, &format!("{error}\n{hint}"));
+    for way in ["CMD", "SECRET"] {
+        let variable = format!("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_{way}");
+        base.sandbox.set(&variable, "path");
+        for words in [&["seed"], &["webserver"]] {
+            let error = format!("error: cannot seed the database: its URL is left to Airflow by `{variable}`");
+            refused(&base, words, 78, &format!("{error}\n{hint}"));
+        }
+        base = Base { sandbox: base.sandbox.without(&variable), ..base };
     }
 }
 
