@@ -7,6 +7,7 @@ pub(crate) mod schema;
 use self::schema::SchemaError;
 pub(crate) use crate::exit::Exit;
 use crate::secret::SecretKind;
+use crate::seeds::error::SeedError;
 use crate::settings::official::{PASSWORD, PASSWORD_CMD};
 use crate::source::Source;
 use crate::template::TemplateError;
@@ -14,6 +15,9 @@ use crate::template::TemplateError;
 /// Why a start ends. A message never holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    /// What has to do with a seed.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
     /// Asked for a secret that we do not have.
     #[error("cannot show the {kind}: {why}")]
     NoSecret { kind: SecretKind, why: String },
@@ -142,6 +146,7 @@ impl Error {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Bug { .. } => Exit::Bug,
+            Self::Seed(error) => error.exit(),
             Self::CannotBecome { .. }
             | Self::CannotWrite { denied: true, .. }
             | Self::FolderNotWritable { cause: Unreadable::Denied(_), .. }
@@ -181,6 +186,7 @@ impl Error {
     pub(crate) fn hint(&self) -> Option<String> {
         let did_you_mean = |nearest: &Option<String>| nearest.as_ref().map(|name| format!("did you mean `{name}`?"));
         Some(match self {
+            Self::Seed(error) => return error.hint(),
             Self::Bug { .. } => "this is a bug of airflow-entrypoint; please report it".to_owned(),
             Self::CannotBecome { .. } => {
                 "start the container as that user (`user:`), or as root with `cap_add: [SETUID, SETGID, CHOWN]`".to_owned()

@@ -30,6 +30,7 @@ mod requirements;
 mod schema;
 mod secret;
 mod secrets;
+mod seeds;
 mod settings;
 mod source;
 mod steps;
@@ -47,7 +48,10 @@ use crate::settings::Settings;
 use crate::system::metadb::Session;
 use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
-use crate::system::{airflow, alias, files, ground, init, keys, packages, pid_files, process, services, store, user};
+use crate::system::{
+    airflow, alias, files, ground, init, keys, packages, pid_files, process, seed_files, seeds as sowing, services,
+    store, user,
+};
 
 fn main() -> ExitCode {
     match start() {
@@ -81,6 +85,7 @@ fn start() -> Result<Exit, Error> {
 
     plan.notes().for_each(log::info);
     plan.warnings.iter().for_each(log::warning);
+    let seeds = seed_files::gather(plan.seed.as_ref(), &world.environment)?;
     let secrets = store::settle(&plan.secrets)?;
     if let Job::Key(verb) = invocation.job {
         return keys::carry_out(verb, &plan, &secrets);
@@ -97,6 +102,7 @@ fn start() -> Result<Exit, Error> {
     let mut metadb = Session::of(plan.metadb.as_ref(), &signals)?;
     airflow::migrate(&plan.migrate, &mut metadb, &environment, &signals)?;
     airflow::create_user(plan.user.as_ref(), &environment, &signals)?;
+    sowing::sow(seeds.as_ref(), &mut metadb, &secrets)?;
     pid_files::clear(&plan.pid_files);
     process::launch(&plan.launch, &environment, &signals)
 }

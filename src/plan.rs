@@ -19,6 +19,7 @@ use crate::readiness;
 use crate::requirements::{self, RequirementsStep};
 use crate::secret::SecretKind;
 use crate::secrets::{self, Creation, Evidence};
+use crate::seeds::SeedStep;
 use crate::settings::Settings;
 use crate::settings::values::Handover;
 use crate::source::Source;
@@ -59,6 +60,7 @@ pub(crate) struct Plan {
     pub metadb: Option<Metadb>,
     pub migrate: MigrateStep,
     pub user: Option<UserStep>,
+    pub seed: Option<SeedStep>,
     /// What may be left of an earlier process of the same role.
     pub pid_files: Vec<PidFile>,
     pub launch: LaunchStep,
@@ -151,7 +153,8 @@ impl Plan {
         let migrate =
             readiness::migrate(needs.migrate, settings, &files.key_dir, &connections, known, &command, version);
         let user = needs.user(settings, version.create_user_command());
-        let reasons = needs.reasons(settings, requirements.as_ref(), &wait, &migrate, &command);
+        let seed = SeedStep::decide(job, settings, &migrate, version.line(), &connections.metadb, secrets.first())?;
+        let reasons = needs.reasons(settings, requirements.as_ref(), &wait, &migrate, seed.as_ref(), &command);
         let launch = launch::decide(&command, &members, settings, &connections, version, world);
         let roles = if members.is_empty() { std::slice::from_ref(&command) } else { &members };
         let pid_files = roles.iter().flat_map(|role| pid_files::of(role, &home, &world.mountinfo)).collect();
@@ -163,6 +166,7 @@ impl Plan {
             metadb: needs.database.then(|| connections.metadb.clone()),
             migrate,
             user,
+            seed,
             reasons,
             key_dir: files.key_dir.clone(),
             place,
@@ -218,6 +222,7 @@ fn command(job: &Job, world: &World, version: Version) -> Result<Command, Error>
     let (words, raw) = match job {
         Job::Command { words, raw } => (words, raw),
         Job::Key(_) => return Ok(ours(Class::Key, "key")),
+        Job::Seed { .. } => return Ok(ours(Class::Seed, "seed")),
         Job::Init(_) | Job::Say(_) | Job::Setup | Job::Supervise(_) => return Ok(ours(Class::Setup, "setup")),
     };
     match commands::look_up(words, *raw, world.first_word_on_path, version) {

@@ -24,6 +24,8 @@ mod runtime;
 mod schema;
 mod secret_commands;
 mod secret_file;
+pub(crate) mod seed_files;
+pub(crate) mod seeds;
 pub(crate) mod services;
 pub(crate) mod signals;
 mod staged;
