@@ -9,6 +9,7 @@ use crate::commands::{self, Class, Command, Lookup};
 use crate::connections::{self, Said, Server};
 use crate::differences;
 use crate::error::{Error, Found};
+use crate::explain;
 use crate::identity::{self, IdentityStep};
 use crate::launch;
 use crate::launch::pid_files::{self, PidFile};
@@ -25,6 +26,7 @@ use crate::source::Source;
 use crate::steps::{Change, ConfigStep, GroundStep, LaunchStep, MigrateStep, SecretStep, UserStep, WaitStep};
 use crate::system::world::{Files, World};
 use crate::user_config;
+use crate::verdict::VerdictStep;
 
 /// The whole start, decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +60,7 @@ pub(crate) struct Plan {
     /// How the metadata database is asked, by a command that needs it.
     pub metadb: Option<Metadb>,
     pub migrate: MigrateStep,
+    pub verdict: VerdictStep,
     pub user: Option<UserStep>,
     /// What may be left of an earlier process of the same role.
     pub pid_files: Vec<PidFile>,
@@ -151,6 +154,9 @@ impl Plan {
         let migrate =
             readiness::migrate(needs.migrate, settings, &files.key_dir, &connections, known, &command, version);
         let user = needs.user(settings, version.create_user_command());
+        let role = explain::role(&command.words);
+        let verdict =
+            VerdictStep::new(settings.check_secrets, command.class, role, &secrets, &kept, connections.metadb.clone());
         let reasons = needs.reasons(settings, requirements.as_ref(), &wait, &migrate, &command);
         let launch = launch::decide(&command, &members, settings, &connections, version, world);
         let roles = if members.is_empty() { std::slice::from_ref(&command) } else { &members };
@@ -162,6 +168,7 @@ impl Plan {
             wait,
             metadb: needs.database.then(|| connections.metadb.clone()),
             migrate,
+            verdict,
             user,
             reasons,
             key_dir: files.key_dir.clone(),
