@@ -68,6 +68,8 @@ impl Database {
                 ]);
             }
             let log = fs::File::options().append(true).create(true).open(folder.path().join("log")).unwrap();
+            // At its start MariaDB removes the temporary tables of all servers that share the folder for them.
+            command.env("TMPDIR", folder.path());
             command.arg("--").arg(programs.join(program)).current_dir(folder.path());
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
             command

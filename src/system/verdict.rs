@@ -96,10 +96,14 @@ fn is_missing(session: &Session<'_>) -> bool {
     session.target.file().is_some_and(|file| !file.exists())
 }
 
-/// Whether encrypted values have proved the key right.
+/// What the encrypted values have proved of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
+    /// It reads nothing of them: it is not the one of this deployment.
+    Misfit,
+    /// There is nothing to prove it by, or others have left values of their own.
     None,
+    /// It reads them all.
     Read,
 }
 
@@ -130,7 +134,10 @@ fn judge_key(plan: &Plan, session: &mut Session<'_>, secrets: &Secrets) -> Resul
         Verdict::Unknown(_) if strictness == Strictness::Remarks => {}
         Verdict::Unknown(said) => log::info(said),
         Verdict::Partly(said) => log::warning(said),
-        Verdict::Misfit(error) => misfit(&plan.verdict, error)?,
+        Verdict::Misfit(error) => {
+            misfit(&plan.verdict, error)?;
+            return Ok(Proof::Misfit);
+        }
     }
     Ok(Proof::None)
 }
