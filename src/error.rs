@@ -83,7 +83,7 @@ pub(crate) enum Error {
     NotUnicode { variable: String },
     /// The schema is not the one that this Airflow needs.
     #[error(transparent)]
-    Schema(SchemaError),
+    Schema(Box<SchemaError>),
     /// Nobody has migrated.
     #[error("cannot start `{command}`: the schema of the database is not ready after {time}")]
     SchemaNotReady { command: String, time: String },

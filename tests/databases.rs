@@ -121,6 +121,19 @@ impl Database {
         format!("{driver}://{USER}:{}@127.0.0.1:{}/{name}", self.password, self.port)
     }
 
+    /// The server's client as Airflow's user in a database, as words for a shell: a statement is to follow.
+    pub(crate) fn client(&self, name: &str) -> String {
+        match self.kind {
+            Kind::Postgres => {
+                let url = self.url(name).replace("+psycopg2", "");
+                format!("psql -X -q -v ON_ERROR_STOP=1 '{url}' -c")
+            }
+            Kind::MariaDb => {
+                format!("mariadb --no-defaults -u {USER} -p{} -h 127.0.0.1 -P {} {name} -e", self.password, self.port)
+            }
+        }
+    }
+
     /// What a statement prints, as the server's administrator: a line a row, tabs between the columns.
     #[track_caller]
     pub(crate) fn sql(&self, database: Option<&str>, statement: &str) -> String {

@@ -2,16 +2,15 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::Exit;
+use super::{Error, Exit};
 use crate::schema::{Foreign, Pending, Why};
-use crate::source::Source;
 
 /// Why a start ends at the schema.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SchemaError {
     /// It is that of an Airflow that this one does not know.
-    #[error("cannot use the database of {source_of_it}: {foreign}")]
-    Foreign { source_of_it: Source, foreign: Foreign },
+    #[error("cannot use the database {database}: {foreign}")]
+    Foreign { database: String, foreign: Foreign },
     /// Nobody has migrated in this time.
     #[error("cannot start `{command}`: {pending}; {waited} (waited for {time})")]
     NotReady { command: String, pending: Pending, waited: Waited, time: String },
@@ -38,6 +37,11 @@ impl Display for Waited {
 }
 
 impl SchemaError {
+    /// As the end of a start.
+    pub(crate) fn ends(self) -> Error {
+        Error::Schema(Box::new(self))
+    }
+
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Foreign { .. } => Exit::Configuration,
@@ -63,6 +67,7 @@ impl SchemaError {
             Self::NotReady { waited: Waited::For(_), .. } => {
                 "its log says how far it is; `ENTRYPOINT_WAIT_TIMEOUT` sets how long to wait"
             }
+            Self::NotReady { waited: Waited::Unseen(_), .. } => "`ENTRYPOINT_WAIT_TIMEOUT` sets how long to wait",
             Self::NotReady { .. } => {
                 "start a container that migrates (the web server, or the command `setup`), or set `ENTRYPOINT_MIGRATE=true` here"
             }

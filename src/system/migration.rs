@@ -31,10 +31,7 @@ pub(crate) fn migrate(
         MigrateStep::Run { migration, known, timeout, command } => (Role::Migrates(migration), known, timeout, command),
         MigrateStep::WaitForSchema { known, timeout, command, .. } => (Role::Waits, known, timeout, command),
     };
-    let expected = known.as_ref().map_err(Clone::clone).and_then(|migrations| {
-        let none = || format!("the sources of its migrations are not in `{}`", migrations.core.display());
-        expected(migrations).ok_or_else(none)
-    });
+    let expected = known.as_ref().map_err(Clone::clone).and_then(expected);
     let (session, expected) = match (metadb, expected) {
         (Some(session), Ok(expected)) => (session, expected),
         (_, expected) => {
@@ -44,6 +41,12 @@ pub(crate) fn migrate(
         }
     };
     let mut work = Work { step, role, session, expected, environment, signals, seen: None };
+    if role == Role::Waits && *timeout == WaitTimeout::Off {
+        if let Some(pending) = work.look()? {
+            log::warning(format_args!("{pending}; going on all the same, since waiting is switched off"));
+        }
+        return Ok(());
+    }
     let started = Instant::now();
     let deadline = match timeout {
         WaitTimeout::After(time) => Some(started + *time),
@@ -51,16 +54,12 @@ pub(crate) fn migrate(
     };
     loop {
         let Some((pending, waited)) = work.attempt()? else { return Ok(()) };
-        if *timeout == WaitTimeout::Off && role == Role::Waits {
-            log::warning(format_args!("{pending}; going on all the same, since waiting is switched off"));
-            return Ok(());
-        }
         // Others need the server's connections as long as we do not.
         work.session.close();
         let now = Instant::now();
         if deadline.is_some_and(|deadline| deadline <= now) {
             let time = format!("{:.1} s", started.elapsed().as_secs_f64());
-            return Err(Error::Schema(SchemaError::NotReady { command: command.clone(), pending, waited, time }));
+            return Err(SchemaError::NotReady { command: command.clone(), pending, waited, time }.ends());
         }
         if let Event::Stop(signal) = signals.next(deadline.into_iter().chain([now + PAUSE]).min(), None) {
             return Err(interrupted(signal, "waiting for the schema"));
@@ -124,24 +123,29 @@ impl Work<'_, '_> {
                 log::info(state);
                 Ok(None)
             }
-            State::Foreign(foreign) => {
-                Err(Error::Schema(SchemaError::Foreign { source_of_it: self.session.target.source.clone(), foreign }))
-            }
+            State::Foreign(foreign) => Err(SchemaError::Foreign { database: self.database(), foreign }.ends()),
+        }
+    }
+
+    /// Its name in a message.
+    fn database(&self) -> String {
+        match self.session.target.file() {
+            Some(file) => format!("`{}`", file.display()),
+            None => format!("of {}", self.session.target.source),
         }
     }
 
     fn migrate(&mut self, migration: &Migration, held: Lock) -> Result<(), Error> {
         // Somebody may have done so between our look and the lock.
+        let Some(pending) = self.look()? else { return held.release(self.session) };
+        log::info(&pending);
+        log::info(self.step);
+        let words = if pending.start == Start::Empty { &migration.words } else { &migration.upgrade };
+        must_succeed("migrate the database", words, self.environment, self.signals)?;
+        held.release(self.session)?;
         if let Some(pending) = self.look()? {
-            log::info(&pending);
-            log::info(self.step);
-            let words = if pending.start == Start::Empty { &migration.words } else { &migration.upgrade };
-            must_succeed("migrate the database", words, self.environment, self.signals)?;
-            if let Some(pending) = self.look()? {
-                log::warning(format_args!("after the migration {pending}"));
-            }
+            log::warning(format_args!("after the migration {pending}"));
         }
-        held.release(self.session);
         Ok(())
     }
 }

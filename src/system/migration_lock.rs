@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -15,6 +16,8 @@ use crate::metadb::Dialect;
 const KEYS: (i32, i32) = (0x6169_7266, 1);
 /// MySQL's locks are those of the whole server, and their names have 64 characters at most.
 const NAME: &str = "CONCAT('airflow-entrypoint:', MD5(DATABASE()))";
+/// How long the server may take to have it back.
+const PATIENCE: Duration = Duration::from_secs(5);
 const STEP: &str = "taking the lock for the migration";
 
 /// Whether it is ours.
@@ -43,7 +46,11 @@ pub(super) fn take(session: &mut Session<'_>, folder: &Path) -> Result<Taken, Er
     let who = who();
     session.ask(STEP, async |login| {
         introduce(login, &who).await?;
-        if try_lock(login).await? { Ok(Taken::Ours(Lock::Server)) } else { Ok(Taken::By(holder(login).await?)) }
+        Ok(match try_lock(login).await? {
+            true => Taken::Ours(Lock::Server),
+            // Its holder may have ended at this very moment.
+            false => Taken::By(holder(login).await.unwrap_or_else(|| "another container".to_owned())),
+        })
     })
 }
 
@@ -52,23 +59,27 @@ pub(super) fn held_by(session: &mut Session<'_>) -> Result<Option<String>, Error
     if session.target.dialect == Dialect::Sqlite {
         return Ok(None);
     }
-    session.ask(STEP, async |login| holders(login).await)
+    session.ask("waiting for the schema", async |login| Ok(holder(login).await))
 }
 
 impl Lock {
     /// Gives it back; with a login that was lost meanwhile it was lost too.
-    pub(super) fn release(self, session: &mut Session<'_>) {
-        let Self::Server = self else { return };
+    pub(super) fn release(self, session: &mut Session<'_>) -> Result<(), Error> {
+        let Self::Server = self else { return Ok(()) };
         let given_back = session.ask("giving back the lock of the migration", async |login| {
             let sql = match login.dialect {
                 Dialect::MySql => format!("SELECT CAST(RELEASE_LOCK({NAME}) AS CHAR)"),
                 _ => format!("SELECT CASE WHEN pg_advisory_unlock({}, {}) THEN '1' ELSE '0' END", KEYS.0, KEYS.1),
             };
-            login.rows(&sql, &[]).await
+            // Nobody may have spoken over it for so long that a router has forgotten it.
+            let late = Trouble { cause: "no answer".to_owned(), code: None };
+            tokio::time::timeout(PATIENCE, login.rows(&sql, &[])).await.unwrap_or(Err(late))
         });
-        if given_back.is_err() {
-            session.close();
+        match given_back {
+            Err(Error::Metadb { .. }) => session.close(),
+            ended => drop(ended?),
         }
+        Ok(())
     }
 }
 
@@ -116,12 +127,8 @@ async fn try_lock(login: &mut Login) -> Result<bool, Trouble> {
     Ok(first(login, &sql).await?.as_deref() == Some("1"))
 }
 
-async fn holder(login: &mut Login) -> Result<String, Trouble> {
-    // It may have ended at this very moment.
-    Ok(holders(login).await?.unwrap_or_else(|| "another container".to_owned()))
-}
-
-async fn holders(login: &mut Login) -> Result<Option<String>, Trouble> {
+/// Its holder; that a server does not tell is no trouble of ours.
+async fn holder(login: &mut Login) -> Option<String> {
     let sql = match login.dialect {
         Dialect::MySql => format!(
             "SELECT CAST(CONCAT('airflow-entrypoint at ', host, ' (connection ', id, ')') AS CHAR) FROM information_schema.processlist \
@@ -134,7 +141,7 @@ async fn holders(login: &mut Login) -> Result<Option<String>, Trouble> {
             KEYS.0, KEYS.1
         ),
     };
-    first(login, &sql).await
+    first(login, &sql).await.ok().flatten()
 }
 
 async fn first(login: &mut Login, sql: &str) -> Result<Option<String>, Trouble> {

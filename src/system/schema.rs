@@ -14,13 +14,17 @@ use crate::schema::{self, CORE, Expected, FAB, FabTables, History, Migrations, P
 const BEFORE_3: &str = "sla_miss";
 const POOLS: &str = "slot_pool";
 
-/// What the installed files expect; none where they cannot be read, as in an image that has compiled ones alone.
-pub(super) fn expected(migrations: &Migrations) -> Option<Expected> {
-    let fab = migrations.fab.as_deref().and_then(history);
-    if fab.is_none() && migrations.needs_fab == FabTables::Needed && migrations.fab.is_some() {
-        return None;
-    }
-    Some(Expected { line: migrations.line, core: history(&migrations.core)?, fab, needs_fab: migrations.needs_fab })
+/// What the installed files expect, or which of them cannot be read.
+pub(super) fn expected(migrations: &Migrations) -> Result<Expected, String> {
+    let unread = |folder: &Path| format!("there are no migrations that we could read in `{}`", folder.display());
+    let Migrations { line, core, fab, needs_fab } = migrations;
+    let fab = match fab.as_deref().map(|folder| history(folder).ok_or_else(|| unread(folder))) {
+        Some(Err(why)) if *needs_fab == FabTables::Needed => return Err(why),
+        Some(history) => history.ok(),
+        None => None,
+    };
+    let core = history(core).ok_or_else(|| unread(core))?;
+    Ok(Expected { line: *line, core, fab, needs_fab: *needs_fab })
 }
 
 fn history(folder: &Path) -> Option<History> {
@@ -63,7 +67,7 @@ async fn tables(login: &mut Login) -> Result<BTreeSet<String>, Trouble> {
     let names = format!("('{CORE}', '{FAB}', '{BEFORE_3}', '{POOLS}')");
     column(login, &match login.dialect {
         Dialect::MySql => format!(
-            "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name IN {names}"
+            "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name IN {names}"
         ),
         Dialect::Postgres => format!(
             "SELECT CAST(relname AS TEXT) FROM pg_class WHERE relname IN {names} AND relkind IN ('r', 'p', 'v') AND \
