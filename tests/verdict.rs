@@ -273,6 +273,26 @@ fn k01_a_key_is_made_for_a_database_that_holds_nothing_encrypted() {
     }
 }
 
+/// `..._CMD` and `..._SECRET`: Airflow gets the key itself, and what we know of it is judged.
+#[test]
+fn x03_a_key_that_is_left_to_airflow_is_judged_where_it_is_known() {
+    let key = new_key();
+    let sandbox = Place::Sqlite.sandbox(V2);
+    let values = Place::Sqlite.fill(&sandbox, V2, &key);
+    let with_command =
+        |key: &str| sandbox.run_with("AIRFLOW__CORE__FERNET_KEY_CMD", &format!("echo {key}"), &["scheduler"]);
+    with_command(&key).succeeds().says(&format!(
+        "info: the Fernet key `{}` reads all {values} encrypted values in the database",
+        fingerprint(&key)
+    ));
+    let wrong = with_command(&new_key());
+    wrong.same(wrong.code(), 65).says("error: cannot use the Fernet key `<fp>`: it reads none of the <any>");
+    sandbox.run_with("AIRFLOW__CORE__FERNET_KEY_SECRET", "name", &["scheduler"]).succeeds().says(&format!(
+        "info: the database holds {values} encrypted values; whether the Fernet key reads them is not known here, since it is left to \
+         Airflow by `AIRFLOW__CORE__FERNET_KEY_SECRET`"
+    ));
+}
+
 #[test]
 fn what_cannot_be_asked_is_said_or_ends_the_start() {
     let (listener, port) = crate::services::local();

@@ -20,6 +20,8 @@ use crate::steps::WaitStep;
 use crate::verdict::{self, Held, Holder, Strictness, Tally, Verdict, VerdictStep};
 
 const STEP: &str = "judging the secrets";
+/// The role of the service that is the metadata database.
+const DATABASE: &str = "database";
 
 /// Ends the start where the plan would make a Fernet key that could not read what the database holds. The only case in which the
 /// database is waited for before anything is written.
@@ -35,7 +37,7 @@ pub(crate) fn before_a_key_is_made(plan: &Plan, signals: &Signals) -> Result<(),
         unknown(why);
         return Ok(());
     }
-    let database = plan.wait.services.iter().filter(|service| service.role == "database").cloned().collect();
+    let database = plan.wait.services.iter().filter(|service| service.role == DATABASE).cloned().collect();
     let wait = WaitStep { services: database, timeout: plan.wait.timeout, skipped: Vec::new() };
     services::wait(&wait, signals)?;
     let Some(mut session) = open(&plan.verdict.metadb, signals)? else { return Ok(()) };
@@ -65,11 +67,17 @@ pub(crate) fn judge(plan: &Plan, metadb: &mut Option<Session<'_>>, secrets: &Sec
         true => Ok(()),
         false => registry::compare_all(step, session, secrets, proof),
     });
+    // Others need the server's connections as long as we do not.
+    session.close();
+    let waited = plan.wait.services.iter().any(|service| service.role == DATABASE);
     match judged {
         // The command finds out itself whether it can do without.
         Err(Error::Metadb { cause, .. }) => {
-            if step.strictness != Strictness::Remarks {
-                log::warning(format_args!("the secrets could not be judged against the database: {cause}"));
+            let said = format!("the secrets could not be judged against the database: {cause}");
+            match step.strictness {
+                Strictness::Remarks | Strictness::Off => {}
+                Strictness::Ends | Strictness::Warns if waited => log::warning(said),
+                Strictness::Ends | Strictness::Warns => log::info(said),
             }
             Ok(())
         }
