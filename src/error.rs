@@ -119,7 +119,7 @@ pub(crate) enum Error {
     Usage { message: String },
     /// The secrets do not fit the database.
     #[error(transparent)]
-    Verdict(VerdictError),
+    Verdict(Box<VerdictError>),
 }
 
 /// Why a file cannot be read or written.

@@ -301,6 +301,14 @@ fn what_cannot_be_asked_is_said_or_ends_the_start() {
     let unknown = "info: whether the database holds encrypted values is not known: <any>";
     sandbox.run(&["key", "generate"]).succeeds().says(unknown);
     assert!(sandbox.names("keys").contains(&"fernet.key".to_owned()));
+    // A file that cannot be read may hold anything.
+    let sandbox = Place::Sqlite.sandbox(V2).with("ENTRYPOINT_WAIT_TIMEOUT", "off");
+    sandbox.write(
+        "home/airflow.db",
+        "what is no database of SQLite's, as long as its head is: 100 bytes or more".repeat(20),
+    );
+    let outcome = sandbox.run(&["scheduler"]);
+    outcome.same(outcome.code(), 69).same(sandbox.names("keys"), vec![]);
     let sandbox = Sandbox::new(V2)
         .with(CONN, format!("postgresql://u@127.0.0.1:{port}/a"))
         .with("ENTRYPOINT_WAIT_TIMEOUT", "300ms");

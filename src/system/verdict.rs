@@ -41,9 +41,13 @@ pub(crate) fn before_a_key_is_made(plan: &Plan, signals: &Signals) -> Result<(),
     let wait = WaitStep { services: database, timeout: plan.wait.timeout, skipped: Vec::new() };
     services::wait(&wait, signals)?;
     let Some(mut session) = open(&plan.verdict.metadb, signals)? else { return Ok(()) };
-    // Nobody waited for it, and nobody knows what is in it.
+    // Nobody waited for it, and nobody knows what is in it. A file that is there is no such case.
+    let may_be_away = wait.services.is_empty() && session.target.dialect != Dialect::Sqlite;
     let counted = match tally(&mut session, None) {
-        Err(Error::Metadb { cause, .. }) if wait.services.is_empty() => return Ok(unknown(&cause)),
+        Err(Error::Metadb { cause, .. }) if may_be_away => {
+            unknown(&cause);
+            return Ok(());
+        }
         counted => counted?,
     };
     session.close();
@@ -51,7 +55,7 @@ pub(crate) fn before_a_key_is_made(plan: &Plan, signals: &Signals) -> Result<(),
         0 => Ok(()),
         values => {
             let database = session.target.source.clone();
-            Err(Error::Verdict(VerdictError::KeyLost { values, database, path: path.clone() }))
+            Err(VerdictError::KeyLost { values, database, path: path.clone() }.boxed())
         }
     }
 }
@@ -89,7 +93,10 @@ pub(crate) fn judge(plan: &Plan, metadb: &mut Option<Session<'_>>, secrets: &Sec
 pub(super) fn check(plan: &Plan, secrets: &Secrets, signals: &Signals) -> Result<(), Error> {
     let Some(mut session) = open(&plan.verdict.metadb, signals)? else { return Ok(()) };
     match judge_key(plan, &mut session, secrets) {
-        Err(Error::Metadb { cause, .. }) => Ok(log::info(format_args!("the database is not asked: {cause}"))),
+        Err(Error::Metadb { cause, .. }) => {
+            log::info(format_args!("the database is not asked: {cause}"));
+            Ok(())
+        }
         judged => judged.map(drop),
     }
 }
@@ -153,8 +160,11 @@ fn judge_key(plan: &Plan, session: &mut Session<'_>, secrets: &Secrets) -> Resul
 /// Ends the start, or warns where that is what was asked for.
 pub(super) fn misfit(step: &VerdictStep, error: VerdictError) -> Result<(), Error> {
     match step.strictness {
-        Strictness::Ends => Err(Error::Verdict(error)),
-        Strictness::Off | Strictness::Remarks | Strictness::Warns => Ok(log::warning(error)),
+        Strictness::Ends => Err(error.boxed()),
+        Strictness::Off | Strictness::Remarks | Strictness::Warns => {
+            log::warning(error);
+            Ok(())
+        }
     }
 }
 
