@@ -82,6 +82,8 @@ pub(crate) enum KeyVerb {
     Generate,
     /// Take a Fernet key from standard input into the key folder, if there is none
     Import,
+    /// Register the fingerprints of this container's secrets in the database, in place of those that are
+    Register,
     /// Print the Fernet key
     Show {
         /// Print it to something that is not a terminal, too

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 pub(crate) mod schema;
+pub(crate) mod verdict;
 
 use self::schema::SchemaError;
+use self::verdict::VerdictError;
 pub(crate) use crate::exit::Exit;
 use crate::secret::SecretKind;
 use crate::seeds::error::SeedError;
@@ -119,6 +121,9 @@ pub(crate) enum Error {
     /// Our own command line is wrong.
     #[error("{message}")]
     Usage { message: String },
+    /// The secrets do not fit the database.
+    #[error(transparent)]
+    Verdict(Box<VerdictError>),
 }
 
 /// Why a file cannot be read or written.
@@ -161,6 +166,7 @@ impl Error {
             Self::Schema(error) => error.exit(),
             Self::StepFailed { status, .. } => Exit::Command(*status),
             Self::Usage { .. } => Exit::Usage,
+            Self::Verdict(error) => error.exit(),
             Self::BothSet { .. }
             | Self::DamagedSecret { .. }
             | Self::Executor { .. }
@@ -266,6 +272,7 @@ impl Error {
                 "percent-encode every special character of user and password: `@` is `%40`, `:` is `%3A`, `/` is `%2F`".to_owned()
             }
             Self::Usage { .. } => "`airflow-entrypoint --help` lists the commands".to_owned(),
+            Self::Verdict(error) => return error.hint(),
         })
     }
 }

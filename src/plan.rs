@@ -9,6 +9,7 @@ use crate::commands::{self, Class, Command, Lookup};
 use crate::connections::{self, Said, Server};
 use crate::differences;
 use crate::error::{Error, Found};
+use crate::explain;
 use crate::identity::{self, IdentityStep};
 use crate::launch;
 use crate::launch::pid_files::{self, PidFile};
@@ -26,6 +27,7 @@ use crate::source::Source;
 use crate::steps::{Change, ConfigStep, GroundStep, LaunchStep, MigrateStep, SecretStep, UserStep, WaitStep};
 use crate::system::world::{Files, World};
 use crate::user_config;
+use crate::verdict::VerdictStep;
 
 /// The whole start, decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +61,7 @@ pub(crate) struct Plan {
     /// How the metadata database is asked, by a command that needs it.
     pub metadb: Option<Metadb>,
     pub migrate: MigrateStep,
+    pub verdict: VerdictStep,
     pub user: Option<UserStep>,
     pub seed: Option<SeedStep>,
     /// What may be left of an earlier process of the same role.
@@ -153,6 +156,9 @@ impl Plan {
         let migrate =
             readiness::migrate(needs.migrate, settings, &files.key_dir, &connections, known, &command, version);
         let user = needs.user(settings, version.create_user_command());
+        let role = explain::role(&command.words);
+        let verdict =
+            VerdictStep::new(settings.check_secrets, command.class, role, &secrets, &kept, connections.metadb.clone());
         let seed = SeedStep::decide(job, settings, &migrate, version.line(), &connections.metadb, secrets.first())?;
         let reasons = needs.reasons(settings, requirements.as_ref(), &wait, &migrate, seed.as_ref(), &command);
         let launch = launch::decide(&command, &members, settings, &connections, version, world);
@@ -165,6 +171,7 @@ impl Plan {
             wait,
             metadb: needs.database.then(|| connections.metadb.clone()),
             migrate,
+            verdict,
             user,
             seed,
             reasons,

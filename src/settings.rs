@@ -22,7 +22,9 @@ use crate::seeds::SeedMode;
 use crate::settings::official::Official;
 use crate::settings::puckel::Puckel;
 use crate::settings::reader::Reader;
-use crate::settings::values::{Choice, Forwarded, Handover, Prepare, WaitTimeout, auto_or, boolean, grace, umask};
+use crate::settings::values::{
+    Choice, Forwarded, Handover, Prepare, SecretsCheck, WaitTimeout, auto_or, boolean, grace, umask,
+};
 use crate::source::Source;
 
 /// What our variables start with.
@@ -43,8 +45,9 @@ pub(crate) struct Setting {
 }
 
 /// The settings table.
-pub(crate) const TABLE: [Setting; 19] = [
+pub(crate) const TABLE: [Setting; 20] = [
     Setting { name: "airflow_version", default: "", expects: "a version such as `2.11.2`" },
+    Setting { name: "check_secrets", default: "stop", expects: "`stop`, `warn` or `off`" },
     Setting { name: "ephemeral_key", default: "false", expects: "`true` or `false`" },
     Setting { name: "forward_signals", default: "auto", expects: "`auto` or `all`" },
     Setting { name: "init", default: "auto", expects: "`auto`, `true` or `false`" },
@@ -70,6 +73,7 @@ pub(crate) const TABLE: [Setting; 19] = [
 #[serde(default)]
 struct Written {
     airflow_version: Option<Text>,
+    check_secrets: Option<Text>,
     ephemeral_key: Option<Text>,
     forward_signals: Option<Text>,
     init: Option<Text>,
@@ -99,6 +103,8 @@ struct Text(String);
 pub(crate) struct Settings {
     /// The version of Airflow, where it cannot be found on disk.
     pub airflow_version: Option<Version>,
+    /// What becomes of secrets that do not fit the database.
+    pub check_secrets: SecretsCheck,
     /// Whether a generated secret may vanish with the container.
     pub ephemeral_key: bool,
     /// Which signals an init hands on.
@@ -186,6 +192,7 @@ impl Settings {
         };
         Ok(Self {
             airflow_version: reader.value("airflow_version", |w| &w.airflow_version, Version::parse)?,
+            check_secrets: reader.required("check_secrets", |w| &w.check_secrets, SecretsCheck::parse)?,
             ephemeral_key: reader.required("ephemeral_key", |w| &w.ephemeral_key, boolean)?,
             forward_signals: reader.required("forward_signals", |w| &w.forward_signals, Forwarded::parse)?,
             init: reader.required("init", |w| &w.init, Choice::parse)?,

@@ -20,6 +20,7 @@ pub(crate) mod pid_files;
 pub(crate) mod process;
 mod python;
 mod reading;
+mod registry;
 mod runtime;
 mod schema;
 mod secret_commands;
@@ -32,6 +33,7 @@ mod staged;
 pub(crate) mod store;
 mod supervise;
 pub(crate) mod user;
+pub(crate) mod verdict;
 pub(crate) mod world;
 
 use std::io;
