@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+pub(crate) mod account;
 pub(crate) mod schema;
 
+use self::account::AccountError;
 use self::schema::SchemaError;
 pub(crate) use crate::exit::Exit;
 use crate::secret::SecretKind;
@@ -14,6 +16,9 @@ use crate::template::TemplateError;
 /// Why a start ends. A message never holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    /// The account that is asked for.
+    #[error(transparent)]
+    Account(Box<AccountError>),
     /// Asked for a secret that we do not have.
     #[error("cannot show the {kind}: {why}")]
     NoSecret { kind: SecretKind, why: String },
@@ -141,6 +146,7 @@ impl Error {
     /// The status to leave with.
     pub(crate) fn exit(&self) -> Exit {
         match self {
+            Self::Account(_) => Exit::Configuration,
             Self::Bug { .. } => Exit::Bug,
             Self::CannotBecome { .. }
             | Self::CannotWrite { denied: true, .. }
@@ -181,6 +187,7 @@ impl Error {
     pub(crate) fn hint(&self) -> Option<String> {
         let did_you_mean = |nearest: &Option<String>| nearest.as_ref().map(|name| format!("did you mean `{name}`?"));
         Some(match self {
+            Self::Account(error) => error.hint(),
             Self::Bug { .. } => "this is a bug of airflow-entrypoint; please report it".to_owned(),
             Self::CannotBecome { .. } => {
                 "start the container as that user (`user:`), or as root with `cap_add: [SETUID, SETGID, CHOWN]`".to_owned()

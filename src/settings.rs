@@ -21,7 +21,9 @@ use crate::nearest::nearest;
 use crate::settings::official::Official;
 use crate::settings::puckel::Puckel;
 use crate::settings::reader::Reader;
-use crate::settings::values::{Choice, Forwarded, Handover, Prepare, WaitTimeout, auto_or, boolean, grace, umask};
+use crate::settings::values::{
+    Choice, Forwarded, Handover, Prepare, UserMode, WaitTimeout, auto_or, boolean, grace, umask,
+};
 use crate::source::Source;
 
 /// What our variables start with.
@@ -42,7 +44,7 @@ pub(crate) struct Setting {
 }
 
 /// The settings table.
-pub(crate) const TABLE: [Setting; 17] = [
+pub(crate) const TABLE: [Setting; 18] = [
     Setting { name: "airflow_version", default: "", expects: "a version such as `2.11.2`" },
     Setting { name: "ephemeral_key", default: "false", expects: "`true` or `false`" },
     Setting { name: "forward_signals", default: "auto", expects: "`auto` or `all`" },
@@ -58,6 +60,7 @@ pub(crate) const TABLE: [Setting; 17] = [
     Setting { name: "stop_grace", default: "30s", expects: "`forever` or a duration such as `90s` or `5m`" },
     Setting { name: "template", default: "", expects: "an absolute path" },
     Setting { name: "umask", default: "", expects: "an octal file mode mask such as `0022`" },
+    Setting { name: "user_mode", default: "create", expects: "`create` or `sync`" },
     Setting { name: "wait_timeout", default: "100s", expects: "`off`, `forever` or a duration such as `90s` or `5m`" },
     Setting { name: "web_scheduler", default: "auto", expects: "`auto`, `true` or `false`" },
 ];
@@ -81,6 +84,7 @@ struct Written {
     stop_grace: Option<Text>,
     template: Option<Text>,
     umask: Option<Text>,
+    user_mode: Option<Text>,
     wait_timeout: Option<Text>,
     web_scheduler: Option<Text>,
 }
@@ -126,6 +130,8 @@ pub(crate) struct Settings {
     pub template: Option<PathBuf>,
     /// The file mode mask of the command.
     pub umask: Option<u32>,
+    /// What becomes of an account that is there already.
+    pub user_mode: UserMode,
     /// How long to wait for database and broker.
     pub wait_timeout: WaitTimeout,
     /// Whether `webserver` runs the scheduler too.
@@ -192,6 +198,7 @@ impl Settings {
             stop_grace: reader.required("stop_grace", |w| &w.stop_grace, grace)?,
             template: reader.value("template", |w| &w.template, absolute)?,
             umask: reader.value("umask", |w| &w.umask, umask)?,
+            user_mode: reader.required("user_mode", |w| &w.user_mode, UserMode::parse)?,
             wait_timeout,
             web_scheduler: reader.required("web_scheduler", |w| &w.web_scheduler, Choice::parse)?,
             official,
