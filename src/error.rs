@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+pub(crate) mod account;
 pub(crate) mod schema;
 pub(crate) mod verdict;
 
+use self::account::AccountError;
 use self::schema::SchemaError;
 use self::verdict::VerdictError;
 pub(crate) use crate::exit::Exit;
@@ -17,6 +19,9 @@ use crate::template::TemplateError;
 /// Why a start ends. A message never holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    /// The account that is asked for.
+    #[error(transparent)]
+    Account(Box<AccountError>),
     /// What has to do with a seed.
     #[error(transparent)]
     Seed(#[from] SeedError),
@@ -150,6 +155,7 @@ impl Error {
     /// The status to leave with.
     pub(crate) fn exit(&self) -> Exit {
         match self {
+            Self::Account(_) => Exit::Configuration,
             Self::Bug { .. } => Exit::Bug,
             Self::Seed(error) => error.exit(),
             Self::CannotBecome { .. }
@@ -192,6 +198,7 @@ impl Error {
     pub(crate) fn hint(&self) -> Option<String> {
         let did_you_mean = |nearest: &Option<String>| nearest.as_ref().map(|name| format!("did you mean `{name}`?"));
         Some(match self {
+            Self::Account(error) => error.hint(),
             Self::Seed(error) => return error.hint(),
             Self::Bug { .. } => "this is a bug of airflow-entrypoint; please report it".to_owned(),
             Self::CannotBecome { .. } => {

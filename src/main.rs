@@ -1,6 +1,7 @@
 //! The ENTRYPOINT of an Airflow container: settles the secrets, writes `airflow.cfg`, readies the database, and becomes the
 //! command.
 
+mod account;
 mod airflow_version;
 mod changes;
 mod cli;
@@ -102,11 +103,12 @@ fn start() -> Result<Exit, Error> {
         environment.set_path("AIRFLOW_CONFIG", elsewhere);
     }
     packages::install(plan.requirements.as_ref(), &mut environment, &signals)?;
+    airflow::must_have_a_login(plan.user.as_ref())?;
     services::wait(&plan.wait, &signals)?;
     let mut metadb = Session::of(plan.metadb.as_ref(), &signals)?;
     airflow::migrate(&plan.migrate, &mut metadb, &environment, &signals)?;
     judging::judge(&plan, &mut metadb, &secrets)?;
-    airflow::create_user(plan.user.as_ref(), &environment, &signals)?;
+    airflow::create_user(plan.user.as_ref(), &mut metadb, &environment, &signals)?;
     sowing::sow(seeds.as_ref(), &mut metadb, &secrets)?;
     pid_files::clear(&plan.pid_files);
     process::launch(&plan.launch, &environment, &signals)

@@ -1,12 +1,11 @@
 //! What a command gets before it runs, and why (the table in README).
 
-use crate::commands::{Class, Command, airflow};
+use crate::commands::{Class, Command};
 use crate::requirements::RequirementsStep;
 use crate::seeds::SeedStep;
 use crate::settings::Settings;
-use crate::settings::official::AdminUser;
 use crate::settings::values::{Choice, Prepare, WaitTimeout};
-use crate::steps::{MigrateStep, UserStep, WaitStep};
+use crate::steps::{MigrateStep, WaitStep};
 
 /// What a class of commands gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,22 +51,6 @@ impl Needs {
         }
     }
 
-    /// The account to create.
-    pub(crate) fn user(self, settings: &Settings, create: &[&str]) -> Option<UserStep> {
-        let user = settings.official.user.as_ref().filter(|_| self.user)?;
-        let AdminUser { username, firstname, lastname, email, role, password } = user;
-        let mut words = airflow(create);
-        let options = [
-            ("--username", username),
-            ("--firstname", firstname),
-            ("--lastname", lastname),
-            ("--email", email),
-            ("--role", role),
-        ];
-        words.extend(options.into_iter().flat_map(|(option, value)| [option.into(), value.into()]));
-        Some(UserStep { username: username.clone(), words, password: password.clone() })
-    }
-
     /// Why the steps are what they are.
     pub(crate) fn reasons(
         self,
@@ -86,7 +69,7 @@ impl Needs {
             user: match &settings.official.user {
                 None => "`_AIRFLOW_WWW_USER_CREATE` asks for none".to_owned(),
                 Some(_) if self.user => "`_AIRFLOW_WWW_USER_CREATE` asks for it".to_owned(),
-                Some(_) => "this Airflow keeps no accounts in the database, or the command is not Airflow's".to_owned(),
+                Some(_) => "the command is not Airflow's".to_owned(),
             },
         }
     }

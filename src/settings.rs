@@ -23,7 +23,7 @@ use crate::settings::official::Official;
 use crate::settings::puckel::Puckel;
 use crate::settings::reader::Reader;
 use crate::settings::values::{
-    Choice, Forwarded, Handover, Prepare, SecretsCheck, WaitTimeout, auto_or, boolean, grace, umask,
+    Choice, Forwarded, Handover, Prepare, SecretsCheck, UserMode, WaitTimeout, auto_or, boolean, grace, umask,
 };
 use crate::source::Source;
 
@@ -45,7 +45,7 @@ pub(crate) struct Setting {
 }
 
 /// The settings table.
-pub(crate) const TABLE: [Setting; 20] = [
+pub(crate) const TABLE: [Setting; 21] = [
     Setting { name: "airflow_version", default: "", expects: "a version such as `2.11.2`" },
     Setting { name: "check_secrets", default: "stop", expects: "`stop`, `warn` or `off`" },
     Setting { name: "ephemeral_key", default: "false", expects: "`true` or `false`" },
@@ -64,6 +64,7 @@ pub(crate) const TABLE: [Setting; 20] = [
     Setting { name: "stop_grace", default: "30s", expects: "`forever` or a duration such as `90s` or `5m`" },
     Setting { name: "template", default: "", expects: "an absolute path" },
     Setting { name: "umask", default: "", expects: "an octal file mode mask such as `0022`" },
+    Setting { name: "user_mode", default: "create", expects: "`create` or `sync`" },
     Setting { name: "wait_timeout", default: "100s", expects: "`off`, `forever` or a duration such as `90s` or `5m`" },
     Setting { name: "web_scheduler", default: "auto", expects: "`auto`, `true` or `false`" },
 ];
@@ -90,6 +91,7 @@ struct Written {
     stop_grace: Option<Text>,
     template: Option<Text>,
     umask: Option<Text>,
+    user_mode: Option<Text>,
     wait_timeout: Option<Text>,
     web_scheduler: Option<Text>,
 }
@@ -141,6 +143,8 @@ pub(crate) struct Settings {
     pub template: Option<PathBuf>,
     /// The file mode mask of the command.
     pub umask: Option<u32>,
+    /// What becomes of an account that is there already.
+    pub user_mode: UserMode,
     /// How long to wait for database and broker.
     pub wait_timeout: WaitTimeout,
     /// Whether `webserver` runs the scheduler too.
@@ -210,6 +214,7 @@ impl Settings {
             stop_grace: reader.required("stop_grace", |w| &w.stop_grace, grace)?,
             template: reader.value("template", |w| &w.template, absolute)?,
             umask: reader.value("umask", |w| &w.umask, umask)?,
+            user_mode: reader.required("user_mode", |w| &w.user_mode, UserMode::parse)?,
             wait_timeout,
             web_scheduler: reader.required("web_scheduler", |w| &w.web_scheduler, Choice::parse)?,
             official,

@@ -39,6 +39,7 @@ fn without_a_word_every_setting_has_its_default() {
         stop_grace: WaitTimeout::After(Duration::from_secs(30)),
         template: None,
         umask: None,
+        user_mode: UserMode::Create,
         wait_timeout: WaitTimeout::After(Duration::from_secs(100)),
         web_scheduler: Choice::Auto,
         warnings: vec![],

@@ -11,6 +11,7 @@
     reason = "tests touch the world, and fail loudly"
 )]
 
+mod account;
 mod airflow;
 mod alias;
 mod artifact;
