@@ -5,10 +5,12 @@ use std::path::PathBuf;
 pub(crate) mod account;
 pub(crate) mod schema;
 pub(crate) mod verdict;
+pub(crate) mod wait;
 
 use self::account::AccountError;
 use self::schema::SchemaError;
 use self::verdict::VerdictError;
+use self::wait::WaitError;
 pub(crate) use crate::exit::Exit;
 use crate::secret::SecretKind;
 use crate::seeds::error::SeedError;
@@ -111,9 +113,6 @@ pub(crate) enum Error {
     /// A template that cannot be filled in.
     #[error("cannot render `airflow.cfg`: {}:{}:{}: {problem}", template.plain(), problem.line, problem.column)]
     Template { template: Source, problem: TemplateError },
-    /// A database or broker that does not answer.
-    #[error("cannot reach the {role} `{address}`: {cause} (tries: {tries}, in {time})")]
-    Unreachable { role: &'static str, address: String, cause: String, tries: u32, time: String },
     /// A file that cannot be read.
     #[error("cannot read the {what} `{}`: {cause}", path.display())]
     Unreadable { what: String, path: PathBuf, cause: Unreadable },
@@ -129,6 +128,9 @@ pub(crate) enum Error {
     /// The secrets do not fit the database.
     #[error(transparent)]
     Verdict(Box<VerdictError>),
+    /// A server that is not ready, or does not let us in.
+    #[error(transparent)]
+    Wait(Box<WaitError>),
 }
 
 /// Why a file cannot be read or written.
@@ -168,11 +170,12 @@ impl Error {
             }
             Self::CannotRun { .. } => Exit::NotExecutable,
             Self::Interrupted { signal, .. } => Exit::Signal(*signal),
-            Self::Metadb { .. } | Self::SchemaNotReady { .. } | Self::Unreachable { .. } => Exit::Unavailable,
+            Self::Metadb { .. } | Self::SchemaNotReady { .. } => Exit::Unavailable,
             Self::Schema(error) => error.exit(),
             Self::StepFailed { status, .. } => Exit::Command(*status),
             Self::Usage { .. } => Exit::Usage,
             Self::Verdict(error) => error.exit(),
+            Self::Wait(error) => error.exit(),
             Self::BothSet { .. }
             | Self::DamagedSecret { .. }
             | Self::Executor { .. }
@@ -266,9 +269,6 @@ impl Error {
             }
             Self::Setting { .. } => return None,
             Self::SettingsFile { .. } | Self::StepFailed { .. } | Self::Template { .. } => return None,
-            Self::Unreachable { .. } => {
-                "is it running, and is it on this container's network? `ENTRYPOINT_WAIT_TIMEOUT` sets how long to wait".to_owned()
-            }
             Self::Unreadable { path, cause: Unreadable::Denied(_), .. } => format!(
                 "let this user read `{}` (chown or chmod it where it comes from, or set `user:` of the container)",
                 path.display()
@@ -280,6 +280,7 @@ impl Error {
             }
             Self::Usage { .. } => "`airflow-entrypoint --help` lists the commands".to_owned(),
             Self::Verdict(error) => return error.hint(),
+            Self::Wait(error) => error.hint().to_owned(),
         })
     }
 }

@@ -15,6 +15,7 @@ mod exit;
 mod expansion;
 mod explain;
 mod export;
+mod failure;
 mod fernet_keys;
 mod fernet_tokens;
 mod given;
@@ -26,6 +27,7 @@ mod mounts;
 mod nearest;
 mod needs;
 mod plan;
+mod protocol;
 mod readiness;
 mod registration;
 mod report;
@@ -49,7 +51,6 @@ use crate::cli::Job;
 use crate::error::{Error, Exit};
 use crate::plan::Plan;
 use crate::settings::Settings;
-use crate::system::metadb::Session;
 use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
 use crate::system::{
@@ -104,12 +105,12 @@ fn start() -> Result<Exit, Error> {
     }
     packages::install(plan.requirements.as_ref(), &mut environment, &signals)?;
     airflow::must_have_a_login(plan.user.as_ref())?;
-    services::wait(&plan.wait, &signals)?;
-    let mut metadb = Session::of(plan.metadb.as_ref(), &signals)?;
+    let mut metadb = services::wait(&plan.wait, plan.metadb.as_ref(), &signals)?;
     airflow::migrate(&plan.migrate, &mut metadb, &environment, &signals)?;
     judging::judge(&plan, &mut metadb, &secrets)?;
     airflow::create_user(plan.user.as_ref(), &mut metadb, &environment, &signals)?;
     sowing::sow(seeds.as_ref(), &mut metadb, &secrets)?;
+    drop(metadb); // the server is told good-bye
     pid_files::clear(&plan.pid_files);
     process::launch(&plan.launch, &environment, &signals)
 }

@@ -7,6 +7,7 @@ use crate::airflow_version::AirflowOption;
 use crate::commands::Class;
 use crate::environment::Environment;
 use crate::launch::forwarding::Manner;
+use crate::protocol::Protocol;
 use crate::schema::Migrations;
 use crate::secret::SecretKind;
 use crate::secrets::Decision;
@@ -134,11 +135,15 @@ pub(crate) struct WaitStep {
     pub skipped: Vec<String>,
 }
 
-/// A service that must answer: any one of its endpoints will do.
+/// A service that must be ready: any one of its endpoints will do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
     pub role: &'static str,
+    /// What it is asked by.
+    pub protocol: Protocol,
     pub endpoints: Vec<Endpoint>,
+    /// As Airflow is given it.
+    pub url: Redacted<String>,
     pub source: Source,
 }
 
