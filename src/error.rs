@@ -2,13 +2,18 @@
 
 use std::path::PathBuf;
 
+pub(crate) mod account;
 pub(crate) mod schema;
+pub(crate) mod verdict;
 pub(crate) mod wait;
 
+use self::account::AccountError;
 use self::schema::SchemaError;
+use self::verdict::VerdictError;
 use self::wait::WaitError;
 pub(crate) use crate::exit::Exit;
 use crate::secret::SecretKind;
+use crate::seeds::error::SeedError;
 use crate::settings::official::{PASSWORD, PASSWORD_CMD};
 use crate::source::Source;
 use crate::template::TemplateError;
@@ -16,6 +21,12 @@ use crate::template::TemplateError;
 /// Why a start ends. A message never holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    /// The account that is asked for.
+    #[error(transparent)]
+    Account(Box<AccountError>),
+    /// What has to do with a seed.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
     /// Asked for a secret that we do not have.
     #[error("cannot show the {kind}: {why}")]
     NoSecret { kind: SecretKind, why: String },
@@ -114,6 +125,9 @@ pub(crate) enum Error {
     /// Our own command line is wrong.
     #[error("{message}")]
     Usage { message: String },
+    /// The secrets do not fit the database.
+    #[error(transparent)]
+    Verdict(Box<VerdictError>),
     /// A server that is not ready, or does not let us in.
     #[error(transparent)]
     Wait(Box<WaitError>),
@@ -143,7 +157,9 @@ impl Error {
     /// The status to leave with.
     pub(crate) fn exit(&self) -> Exit {
         match self {
+            Self::Account(_) => Exit::Configuration,
             Self::Bug { .. } => Exit::Bug,
+            Self::Seed(error) => error.exit(),
             Self::CannotBecome { .. }
             | Self::CannotWrite { denied: true, .. }
             | Self::FolderNotWritable { cause: Unreadable::Denied(_), .. }
@@ -158,6 +174,7 @@ impl Error {
             Self::Schema(error) => error.exit(),
             Self::StepFailed { status, .. } => Exit::Command(*status),
             Self::Usage { .. } => Exit::Usage,
+            Self::Verdict(error) => error.exit(),
             Self::Wait(error) => error.exit(),
             Self::BothSet { .. }
             | Self::DamagedSecret { .. }
@@ -184,6 +201,8 @@ impl Error {
     pub(crate) fn hint(&self) -> Option<String> {
         let did_you_mean = |nearest: &Option<String>| nearest.as_ref().map(|name| format!("did you mean `{name}`?"));
         Some(match self {
+            Self::Account(error) => error.hint(),
+            Self::Seed(error) => return error.hint(),
             Self::Bug { .. } => "this is a bug of airflow-entrypoint; please report it".to_owned(),
             Self::CannotBecome { .. } => {
                 "start the container as that user (`user:`), or as root with `cap_add: [SETUID, SETGID, CHOWN]`".to_owned()
@@ -260,6 +279,7 @@ impl Error {
                 "percent-encode every special character of user and password: `@` is `%40`, `:` is `%3A`, `/` is `%2F`".to_owned()
             }
             Self::Usage { .. } => "`airflow-entrypoint --help` lists the commands".to_owned(),
+            Self::Verdict(error) => return error.hint(),
             Self::Wait(error) => error.hint().to_owned(),
         })
     }

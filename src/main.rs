@@ -1,6 +1,7 @@
 //! The ENTRYPOINT of an Airflow container: settles the secrets, writes `airflow.cfg`, readies the database, and becomes the
 //! command.
 
+mod account;
 mod airflow_version;
 mod changes;
 mod cli;
@@ -15,6 +16,7 @@ mod expansion;
 mod explain;
 mod export;
 mod fernet_keys;
+mod fernet_tokens;
 mod given;
 mod identity;
 mod launch;
@@ -25,11 +27,13 @@ mod nearest;
 mod needs;
 mod plan;
 mod readiness;
+mod registration;
 mod report;
 mod requirements;
 mod schema;
 mod secret;
 mod secrets;
+mod seeds;
 mod settings;
 mod source;
 mod steps;
@@ -37,6 +41,7 @@ mod system;
 mod template;
 mod urls;
 mod user_config;
+mod verdict;
 
 use std::process::ExitCode;
 
@@ -46,7 +51,10 @@ use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
-use crate::system::{airflow, alias, files, ground, init, keys, packages, pid_files, process, services, store, user};
+use crate::system::{
+    airflow, alias, files, ground, init, keys, packages, pid_files, process, seed_files, seeds as sowing, services,
+    store, user, verdict as judging,
+};
 
 fn main() -> ExitCode {
     match start() {
@@ -80,9 +88,11 @@ fn start() -> Result<Exit, Error> {
 
     plan.notes().for_each(log::info);
     plan.warnings.iter().for_each(log::warning);
+    let seeds = seed_files::gather(plan.seed.as_ref(), &world.environment)?;
+    judging::before_a_key_is_made(&plan, &signals)?;
     let secrets = store::settle(&plan.secrets)?;
     if let Job::Key(verb) = invocation.job {
-        return keys::carry_out(verb, &plan, &secrets);
+        return keys::carry_out(verb, &plan, &secrets, &signals);
     }
     let mut environment = plan.environment(world.environment, |kind| secrets.of(kind));
     user::settle(&plan.identity, &plan.key_dir, &plan.ground, &mut environment)?;
@@ -92,9 +102,12 @@ fn start() -> Result<Exit, Error> {
         environment.set_path("AIRFLOW_CONFIG", elsewhere);
     }
     packages::install(plan.requirements.as_ref(), &mut environment, &signals)?;
+    airflow::must_have_a_login(plan.user.as_ref())?;
     let mut metadb = services::wait(&plan.wait, plan.metadb.as_ref(), &signals)?;
     airflow::migrate(&plan.migrate, &mut metadb, &environment, &signals)?;
-    airflow::create_user(plan.user.as_ref(), &environment, &signals)?;
+    judging::judge(&plan, &mut metadb, &secrets)?;
+    airflow::create_user(plan.user.as_ref(), &mut metadb, &environment, &signals)?;
+    sowing::sow(seeds.as_ref(), &mut metadb, &secrets)?;
     drop(metadb); // the server is told good-bye
     pid_files::clear(&plan.pid_files);
     process::launch(&plan.launch, &environment, &signals)

@@ -11,6 +11,7 @@
     reason = "tests touch the world, and fail loudly"
 )]
 
+mod account;
 mod airflow;
 mod alias;
 mod artifact;
@@ -51,12 +52,18 @@ mod properties;
 mod purity;
 mod referee;
 mod refused_calls;
+mod registration;
 mod render;
 mod requirements;
 mod run_as;
 mod running;
 mod sandbox;
 mod schema;
+mod seed;
+mod seed_airflow;
+mod seed_base;
+mod seed_races;
+mod seed_refusals;
 mod services;
 mod stage;
 mod store_kills;
@@ -67,6 +74,8 @@ mod supervise_verb;
 mod user;
 mod vectors_puckel;
 mod vectors_referee;
+mod verdict;
+mod verdict_airflow;
 mod wait;
 mod wait_many;
 mod wait_protocol;

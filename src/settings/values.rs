@@ -28,6 +28,17 @@ pub(crate) enum Forwarded {
     Auto,
 }
 
+/// What becomes of secrets that do not fit the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SecretsCheck {
+    /// Nobody looks.
+    Off,
+    /// The start ends.
+    Stop,
+    /// It goes on with a warning.
+    Warn,
+}
+
 /// How Airflow is given secrets and URLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handover {
@@ -35,6 +46,25 @@ pub(crate) enum Handover {
     Command,
     /// In the environment and in `airflow.cfg`.
     Plain,
+}
+
+/// What becomes of an account that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UserMode {
+    /// It stays as it is.
+    Create,
+    /// Its password, role, name and e-mail address become those that were said.
+    Sync,
+}
+
+impl UserMode {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "create" => Some(Self::Create),
+            "sync" => Some(Self::Sync),
+            _ => None,
+        }
+    }
 }
 
 /// How long to wait.
@@ -99,6 +129,17 @@ impl Prepare {
         match text.trim().to_ascii_lowercase().as_str() {
             "always" => Some(Self::Always),
             "auto" => Some(Self::Auto),
+            _ => None,
+        }
+    }
+}
+
+impl SecretsCheck {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "off" => Some(Self::Off),
+            "stop" => Some(Self::Stop),
+            "warn" => Some(Self::Warn),
             _ => None,
         }
     }
