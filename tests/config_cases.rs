@@ -16,6 +16,8 @@ fn c04_each_server_is_that_of_its_own_url() {
         let [database, broker, backend] = servers.each_ref().map(|(_, port)| port.clone());
         let sandbox = Sandbox::new(version)
             .with("EXECUTOR", "Celery")
+            .with("FERNET_KEY", new_key())
+            .with("ENTRYPOINT_CHECK_SECRETS", "off")
             .with("AIRFLOW__CORE__SQL_ALCHEMY_CONN", format!("postgresql+psycopg2://u:p@127.0.0.1:{database}/airflow"))
             .with("AIRFLOW__CELERY__RESULT_BACKEND", format!("db+postgresql://u:p@127.0.0.1:{backend}/results"))
             .with("AIRFLOW__CELERY__BROKER_URL", format!("redis://:x@127.0.0.1:{broker}/1"));

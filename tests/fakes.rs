@@ -103,6 +103,8 @@ fn serve(mut stream: TcpStream, manner: Manner, partings: &AtomicUsize) -> std::
             stream.write_all(text)?;
             return stream.read_to_end(&mut Vec::new()).map(drop);
         }
+        // There the server speaks first.
+        Manner::Ready if stream.local_addr()?.port() == 3306 => return mysql(stream),
         Manner::Ready | Manner::Refuses(..) => stream.read_exact(&mut first)?,
     }
     match &first {
@@ -129,6 +131,42 @@ fn redis(mut stream: TcpStream, first: &[u8]) -> std::io::Result<()> {
             return Ok(());
         }
         heard.extend_from_slice(&more[..count]);
+    }
+}
+
+/// No TLS, any password, and no row in any answer (MySQL's protocol, version 10).
+fn mysql(mut stream: TcpStream) -> std::io::Result<()> {
+    fn packet(number: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len()).unwrap().to_le_bytes();
+        [&length[..3], &[number], body].concat()
+    }
+    // A database to begin with, the protocol of 4.1, transactions, long scrambles; plugins, no end marks.
+    let (low, high) = (0xa209_u16.to_le_bytes(), 0x0108_u16.to_le_bytes());
+    let greeting = [
+        &b"\x0a8.0.0\0\x01\0\0\0scramble\0"[..],
+        &low,
+        &[45, 2, 0],
+        &high,
+        &[21],
+        &[0; 10],
+        b"twelve-bytes\0mysql_native_password\0",
+    ];
+    stream.write_all(&packet(0, &greeting.concat()))?;
+    let mut head = [0; 4];
+    let mut is_login = true;
+    loop {
+        stream.read_exact(&mut head)?;
+        let mut body = vec![0; u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize];
+        stream.read_exact(&mut body)?;
+        let prepares = !is_login && body.first() == Some(&0x16);
+        match body.first() {
+            Some(0x01) if !is_login => return Ok(()),
+            // A closed statement is not answered.
+            Some(0x19) if !is_login => continue,
+            _ => is_login = false,
+        }
+        let answer = if prepares { &[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..] } else { &[0, 0, 0, 2, 0, 0, 0] };
+        stream.write_all(&packet(head[3].wrapping_add(1), answer))?;
     }
 }
 

@@ -8,7 +8,7 @@ use crate::databases::Database;
 use crate::fakes::{Fake, Manner};
 use crate::namespace::{isolated, present};
 use crate::outcome::Outcome;
-use crate::sandbox::{Sandbox, V2};
+use crate::sandbox::{Sandbox, V2, new_key};
 
 const CONN: &str = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN";
 const BROKER: &str = "AIRFLOW__CELERY__BROKER_URL";
@@ -25,14 +25,19 @@ const ACCESS: &str = "let this user in from this container: `pg_hba.conf`, grant
 const PROTOCOL: &str = "is that the port of this kind of server?";
 const TLS: &str = "the TLS options of the URL and those of the server must agree";
 
+/// With a key that nobody judges by the database: it would be waited for and asked before.
+fn unjudged() -> Sandbox {
+    Sandbox::new(V2).with("FERNET_KEY", new_key()).with("ENTRYPOINT_CHECK_SECRETS", "off")
+}
+
 pub(crate) fn local(url: &str) -> Sandbox {
-    Sandbox::new(V2).with("EXECUTOR", "Local").with(CONN, url)
+    unjudged().with("EXECUTOR", "Local").with(CONN, url)
 }
 
 /// Behind a database that is ready.
 pub(crate) fn celery(database: &Fake, broker: &str) -> Sandbox {
     let url = format!("postgresql://u:p@127.0.0.1:{}/d", database.port);
-    Sandbox::new(V2).with("EXECUTOR", "Celery").with(CONN, url).with(BROKER, broker)
+    unjudged().with("EXECUTOR", "Celery").with(CONN, url).with(BROKER, broker)
 }
 
 /// It ends with this, runs nothing, and takes no longer than it may.
@@ -196,6 +201,10 @@ fn w12_a_real_redis_with_a_password_an_account_tls_and_a_socket() {
     check(&format!("redis://:wrong-password@{name}/0"), &name, wrong, LOGIN);
     let mute = "access denied: NOPERM <any>";
     check(&format!("redis://mute:acl-password@{name}/0"), &name, mute, ACCESS);
+    // TLS to a port that has none.
+    let plain = "rediss://:default-pass@127.0.0.1";
+    let failure = "TLS: received corrupt message of type <any>";
+    check(&format!("{plain}:{port}/0?ssl_cert_reqs=none"), &name, failure, TLS);
     if with_tls {
         let (tls, cert) = (format!("localhost:{tls_port}"), file("cert").replace('/', "%2F"));
         ok(&format!("rediss://:default-pass@{tls}/0?ssl_cert_reqs=none"));

@@ -109,6 +109,10 @@ fn failure(error: &RedisError) -> Failure {
     let text = cause(&io::Error::other(text));
     match error.kind() {
         _ if text.contains("peer certificate") => Failure::new(Class::Certificate, text),
+        // The other side speaks no TLS, or none that we do.
+        _ if text.contains("received corrupt message") || text.contains("received fatal alert") => {
+            Failure::new(Class::Tls, text)
+        }
         _ if error.is_connection_dropped() => closed(),
         ErrorKind::Io if error.is_timeout() => silent(TRY),
         ErrorKind::Io => broken(&io::Error::other(text)),
