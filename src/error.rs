@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 pub(crate) mod account;
 pub(crate) mod schema;
+pub(crate) mod verdict;
 
 use self::account::AccountError;
 use self::schema::SchemaError;
+use self::verdict::VerdictError;
 pub(crate) use crate::exit::Exit;
 use crate::secret::SecretKind;
+use crate::seeds::error::SeedError;
 use crate::settings::official::{PASSWORD, PASSWORD_CMD};
 use crate::source::Source;
 use crate::template::TemplateError;
@@ -19,6 +22,9 @@ pub(crate) enum Error {
     /// The account that is asked for.
     #[error(transparent)]
     Account(Box<AccountError>),
+    /// What has to do with a seed.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
     /// Asked for a secret that we do not have.
     #[error("cannot show the {kind}: {why}")]
     NoSecret { kind: SecretKind, why: String },
@@ -120,6 +126,9 @@ pub(crate) enum Error {
     /// Our own command line is wrong.
     #[error("{message}")]
     Usage { message: String },
+    /// The secrets do not fit the database.
+    #[error(transparent)]
+    Verdict(Box<VerdictError>),
 }
 
 /// Why a file cannot be read or written.
@@ -148,6 +157,7 @@ impl Error {
         match self {
             Self::Account(_) => Exit::Configuration,
             Self::Bug { .. } => Exit::Bug,
+            Self::Seed(error) => error.exit(),
             Self::CannotBecome { .. }
             | Self::CannotWrite { denied: true, .. }
             | Self::FolderNotWritable { cause: Unreadable::Denied(_), .. }
@@ -162,6 +172,7 @@ impl Error {
             Self::Schema(error) => error.exit(),
             Self::StepFailed { status, .. } => Exit::Command(*status),
             Self::Usage { .. } => Exit::Usage,
+            Self::Verdict(error) => error.exit(),
             Self::BothSet { .. }
             | Self::DamagedSecret { .. }
             | Self::Executor { .. }
@@ -188,6 +199,7 @@ impl Error {
         let did_you_mean = |nearest: &Option<String>| nearest.as_ref().map(|name| format!("did you mean `{name}`?"));
         Some(match self {
             Self::Account(error) => error.hint(),
+            Self::Seed(error) => return error.hint(),
             Self::Bug { .. } => "this is a bug of airflow-entrypoint; please report it".to_owned(),
             Self::CannotBecome { .. } => {
                 "start the container as that user (`user:`), or as root with `cap_add: [SETUID, SETGID, CHOWN]`".to_owned()
@@ -267,6 +279,7 @@ impl Error {
                 "percent-encode every special character of user and password: `@` is `%40`, `:` is `%3A`, `/` is `%2F`".to_owned()
             }
             Self::Usage { .. } => "`airflow-entrypoint --help` lists the commands".to_owned(),
+            Self::Verdict(error) => return error.hint(),
         })
     }
 }

@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     NotExecutable,
     /// We may not read or write something.
     Permission,
+    /// The secrets do not fit what the database holds, or what others on it use.
+    SecretsMisfit,
     /// Ended by this signal.
     Signal(u8),
     /// Nothing went wrong.
@@ -35,6 +37,7 @@ impl Exit {
         match self {
             Self::Success => 0,
             Self::Usage => 64,
+            Self::SecretsMisfit => 65,
             Self::Unavailable => 69,
             Self::Bug => 70,
             Self::CannotCreate => 73,
@@ -68,6 +71,7 @@ mod tests {
             Exit::NotExecutable,
             Exit::NotFound,
             Exit::Permission,
+            Exit::SecretsMisfit,
             Exit::Unavailable,
             Exit::Usage,
         ] {

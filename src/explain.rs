@@ -153,6 +153,7 @@ impl Display for Class {
             Self::Key => "secrets",
             Self::Other => "not Airflow's",
             Self::Plain => "needs no database",
+            Self::Seed => "seed",
             Self::Service => "service",
             Self::Setup => "set-up",
             Self::Task => "one task",

@@ -106,6 +106,11 @@ impl FernetKeys {
         other.0.iter().all(|key| self.0.contains(key))
     }
 
+    /// The half of each key that signs (Fernet specification, "Key Format").
+    pub(crate) fn signing_keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|key| &key.0[..KEY_BYTES / 2])
+    }
+
     /// The bytes of the oldest key: what the other secrets are derived from, since a rotation in front keeps it.
     pub(crate) fn oldest(&self) -> &[u8] {
         self.0.last().map_or(&[], |key| &key.0)
@@ -142,7 +147,7 @@ impl Drop for FernetKey {
 
 /// Decodes as CPython's `binascii.a2b_base64` does when not strict: characters outside the alphabet are passed over, and
 /// the first complete padding ends it. Returns the bytes and the text behind the padding.
-fn decode(text: &[u8]) -> Result<(Zeroizing<Vec<u8>>, &[u8]), KeyProblem> {
+pub(crate) fn decode(text: &[u8]) -> Result<(Zeroizing<Vec<u8>>, &[u8]), KeyProblem> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
     let (mut quantum, mut held, mut padding, mut characters) = (0, 0u8, 0, 0);
     for (index, byte) in text.iter().enumerate() {

@@ -16,6 +16,7 @@ mod expansion;
 mod explain;
 mod export;
 mod fernet_keys;
+mod fernet_tokens;
 mod given;
 mod identity;
 mod launch;
@@ -26,11 +27,13 @@ mod nearest;
 mod needs;
 mod plan;
 mod readiness;
+mod registration;
 mod report;
 mod requirements;
 mod schema;
 mod secret;
 mod secrets;
+mod seeds;
 mod settings;
 mod source;
 mod steps;
@@ -38,6 +41,7 @@ mod system;
 mod template;
 mod urls;
 mod user_config;
+mod verdict;
 
 use std::process::ExitCode;
 
@@ -48,7 +52,10 @@ use crate::settings::Settings;
 use crate::system::metadb::Session;
 use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
-use crate::system::{airflow, alias, files, ground, init, keys, packages, pid_files, process, services, store, user};
+use crate::system::{
+    airflow, alias, files, ground, init, keys, packages, pid_files, process, seed_files, seeds as sowing, services,
+    store, user, verdict as judging,
+};
 
 fn main() -> ExitCode {
     match start() {
@@ -82,9 +89,11 @@ fn start() -> Result<Exit, Error> {
 
     plan.notes().for_each(log::info);
     plan.warnings.iter().for_each(log::warning);
+    let seeds = seed_files::gather(plan.seed.as_ref(), &world.environment)?;
+    judging::before_a_key_is_made(&plan, &signals)?;
     let secrets = store::settle(&plan.secrets)?;
     if let Job::Key(verb) = invocation.job {
-        return keys::carry_out(verb, &plan, &secrets);
+        return keys::carry_out(verb, &plan, &secrets, &signals);
     }
     let mut environment = plan.environment(world.environment, |kind| secrets.of(kind));
     user::settle(&plan.identity, &plan.key_dir, &plan.ground, &mut environment)?;
@@ -98,7 +107,9 @@ fn start() -> Result<Exit, Error> {
     services::wait(&plan.wait, &signals)?;
     let mut metadb = Session::of(plan.metadb.as_ref(), &signals)?;
     airflow::migrate(&plan.migrate, &mut metadb, &environment, &signals)?;
+    judging::judge(&plan, &mut metadb, &secrets)?;
     airflow::create_user(plan.user.as_ref(), &mut metadb, &environment, &signals)?;
+    sowing::sow(seeds.as_ref(), &mut metadb, &secrets)?;
     pid_files::clear(&plan.pid_files);
     process::launch(&plan.launch, &environment, &signals)
 }

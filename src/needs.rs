@@ -2,6 +2,7 @@
 
 use crate::commands::{Class, Command};
 use crate::requirements::RequirementsStep;
+use crate::seeds::SeedStep;
 use crate::settings::Settings;
 use crate::settings::values::{Choice, Prepare, WaitTimeout};
 use crate::steps::{MigrateStep, WaitStep};
@@ -26,6 +27,7 @@ pub(crate) struct Reasons {
     pub wait: String,
     pub migrate: String,
     pub user: String,
+    pub seed: String,
 }
 
 impl Needs {
@@ -37,7 +39,7 @@ impl Needs {
         let user = airflows && settings.official.user.is_some();
         let migrate = service
             || airflows && settings.official.migrate.is_some_and(|(yes, _)| yes) && settings.migrate == Choice::Yes;
-        let database = service || class == Class::Database || user || migrate;
+        let database = service || matches!(class, Class::Database | Class::Seed) || user || migrate;
         Self {
             class,
             database,
@@ -56,9 +58,11 @@ impl Needs {
         requirements: Option<&RequirementsStep>,
         wait: &WaitStep,
         migrate: &MigrateStep,
+        seed: Option<&SeedStep>,
         command: &Command,
     ) -> Reasons {
         Reasons {
+            seed: self.why_seed(settings, seed),
             requirements: self.why_requirements(settings, requirements),
             wait: self.why_wait(settings, wait),
             migrate: self.why_migrate(settings, migrate, command),
@@ -79,6 +83,16 @@ impl Needs {
                 settings.requirements.display()
             ),
             None => "only a service installs any".to_owned(),
+        }
+    }
+
+    fn why_seed(self, settings: &Settings, step: Option<&SeedStep>) -> String {
+        let said = settings.written.iter().find(|(name, ..)| *name == "seed").map(|(.., source)| source.to_string());
+        match (step, said) {
+            (Some(_), _) if self.class == Class::Seed => "that is what it is for".to_owned(),
+            (Some(_), said) => format!("{} says so", said.unwrap_or_default()),
+            (None, None) => "`ENTRYPOINT_SEED` names no file".to_owned(),
+            (None, Some(_)) => "a service that migrates, `setup` or `seed` does".to_owned(),
         }
     }
 

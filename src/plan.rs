@@ -10,6 +10,7 @@ use crate::commands::{self, Class, Command, Lookup};
 use crate::connections::{self, Said, Server};
 use crate::differences;
 use crate::error::{Error, Found};
+use crate::explain;
 use crate::identity::{self, IdentityStep};
 use crate::launch;
 use crate::launch::pid_files::{self, PidFile};
@@ -20,12 +21,14 @@ use crate::readiness;
 use crate::requirements::{self, RequirementsStep};
 use crate::secret::SecretKind;
 use crate::secrets::{self, Creation, Evidence};
+use crate::seeds::SeedStep;
 use crate::settings::Settings;
 use crate::settings::values::Handover;
 use crate::source::Source;
 use crate::steps::{Change, ConfigStep, GroundStep, LaunchStep, MigrateStep, SecretStep, UserStep, WaitStep};
 use crate::system::world::{Files, World};
 use crate::user_config;
+use crate::verdict::VerdictStep;
 
 /// The whole start, decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +62,9 @@ pub(crate) struct Plan {
     /// How the metadata database is asked, by a command that needs it.
     pub metadb: Option<Metadb>,
     pub migrate: MigrateStep,
+    pub verdict: VerdictStep,
     pub user: Option<UserStep>,
+    pub seed: Option<SeedStep>,
     /// What may be left of an earlier process of the same role.
     pub pid_files: Vec<PidFile>,
     pub launch: LaunchStep,
@@ -157,7 +162,11 @@ impl Plan {
         let known = said.migrations(&connections.metadb, world.airflow.as_ref());
         let migrate =
             readiness::migrate(needs.migrate, settings, &files.key_dir, &connections, known, &command, version);
-        let reasons = needs.reasons(settings, requirements.as_ref(), &wait, &migrate, &command);
+        let role = explain::role(&command.words);
+        let verdict =
+            VerdictStep::new(settings.check_secrets, command.class, role, &secrets, &kept, connections.metadb.clone());
+        let seed = SeedStep::decide(job, settings, &migrate, version.line(), &connections.metadb, secrets.first())?;
+        let reasons = needs.reasons(settings, requirements.as_ref(), &wait, &migrate, seed.as_ref(), &command);
         let launch = launch::decide(&command, &members, settings, &connections, version, world);
         let roles = if members.is_empty() { std::slice::from_ref(&command) } else { &members };
         let pid_files = roles.iter().flat_map(|role| pid_files::of(role, &home, &world.mountinfo)).collect();
@@ -168,7 +177,9 @@ impl Plan {
             wait,
             metadb: needs.database.then(|| connections.metadb.clone()),
             migrate,
+            verdict,
             user,
+            seed,
             reasons,
             key_dir: files.key_dir.clone(),
             place,
@@ -220,6 +231,7 @@ fn command(job: &Job, world: &World, version: Version) -> Result<Command, Error>
     let (words, raw) = match job {
         Job::Command { words, raw } => (words, raw),
         Job::Key(_) => return Ok(ours(Class::Key, "key")),
+        Job::Seed { .. } => return Ok(ours(Class::Seed, "seed")),
         Job::Init(_) | Job::Say(_) | Job::Setup | Job::Supervise(_) => return Ok(ours(Class::Setup, "setup")),
     };
     match commands::look_up(words, *raw, world.first_word_on_path, version) {

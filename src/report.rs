@@ -12,8 +12,10 @@ use crate::error::Error;
 use crate::explain::Words;
 use crate::identity::IdentityStep;
 use crate::plan::Plan;
+use crate::secret::SecretKind;
 use crate::secrets::Decision;
 use crate::steps::{Change, ConfigStep, MigrateStep, SecretStep, Value};
+use crate::verdict::Strictness;
 
 /// What is to be printed instead of carried out, if so.
 pub(crate) fn asked_for(mode: Mode, plan: &Plan, environment: &Environment) -> Result<Option<String>, Error> {
@@ -160,14 +162,41 @@ fn steps(plan: &Plan) -> Vec<Step> {
             details: vec![],
         },
         Step {
+            name: "verdict",
+            taken: plan.verdict.strictness != Strictness::Off,
+            what: plan.verdict.to_string(),
+            why: Some(plan.verdict.why().to_owned()),
+            details: verdict_details(plan),
+        },
+        Step {
             name: "account",
             taken: plan.user.is_some(),
             what: plan.user.as_ref().map_or_else(|| "create no account".to_owned(), ToString::to_string),
             why: why(&reasons.user),
             details: vec![],
         },
+        Step {
+            name: "seed",
+            taken: plan.seed.is_some(),
+            what: plan.seed.as_ref().map_or_else(|| "seed nothing".to_owned(), ToString::to_string),
+            why: why(&reasons.seed),
+            details: vec![],
+        },
         Step { name: "launch", taken: true, what: plan.launch.to_string(), why: None, details: vec![] },
     ]
+}
+
+fn verdict_details(plan: &Plan) -> Vec<String> {
+    let kinds: Vec<_> = plan.verdict.registered.iter().map(ToString::to_string).collect();
+    let registered = (!kinds.is_empty())
+        .then(|| format!("these are compared with what other containers have registered there: {}", kinds.join(", ")));
+    let makes = plan
+        .secrets
+        .iter()
+        .any(|step| step.kind == SecretKind::Fernet && matches!(step.decision, Decision::Generate(_)));
+    let first = makes
+        .then(|| "before a Fernet key is made: no key is made where the database holds encrypted values".to_owned());
+    registered.into_iter().chain(first).collect()
 }
 
 fn environment(plan: &Plan, change: &Change) -> Named {

@@ -18,11 +18,12 @@ use crate::error::Error;
 use crate::launch::forwarding::Scope;
 use crate::launch::restart;
 use crate::nearest::nearest;
+use crate::seeds::SeedMode;
 use crate::settings::official::Official;
 use crate::settings::puckel::Puckel;
 use crate::settings::reader::Reader;
 use crate::settings::values::{
-    Choice, Forwarded, Handover, Prepare, UserMode, WaitTimeout, auto_or, boolean, grace, umask,
+    Choice, Forwarded, Handover, Prepare, SecretsCheck, UserMode, WaitTimeout, auto_or, boolean, grace, umask,
 };
 use crate::source::Source;
 
@@ -44,8 +45,9 @@ pub(crate) struct Setting {
 }
 
 /// The settings table.
-pub(crate) const TABLE: [Setting; 18] = [
+pub(crate) const TABLE: [Setting; 21] = [
     Setting { name: "airflow_version", default: "", expects: "a version such as `2.11.2`" },
+    Setting { name: "check_secrets", default: "stop", expects: "`stop`, `warn` or `off`" },
     Setting { name: "ephemeral_key", default: "false", expects: "`true` or `false`" },
     Setting { name: "forward_signals", default: "auto", expects: "`auto` or `all`" },
     Setting { name: "init", default: "auto", expects: "`auto`, `true` or `false`" },
@@ -56,6 +58,8 @@ pub(crate) const TABLE: [Setting; 18] = [
     Setting { name: "restart", default: "off", expects: "`off` or a number" },
     Setting { name: "run_as", default: "", expects: "a user: a name or a number, with `:` and a group if need be" },
     Setting { name: "secrets", default: "env+cfg", expects: "`env+cfg` or `cmd`" },
+    Setting { name: "seed", default: "", expects: "absolute paths, joined by `:`" },
+    Setting { name: "seed_mode", default: "add", expects: "`add` or `sync`" },
     Setting { name: "signal_scope", default: "auto", expects: "`auto`, `process` or `group`" },
     Setting { name: "stop_grace", default: "30s", expects: "`forever` or a duration such as `90s` or `5m`" },
     Setting { name: "template", default: "", expects: "an absolute path" },
@@ -70,6 +74,7 @@ pub(crate) const TABLE: [Setting; 18] = [
 #[serde(default)]
 struct Written {
     airflow_version: Option<Text>,
+    check_secrets: Option<Text>,
     ephemeral_key: Option<Text>,
     forward_signals: Option<Text>,
     init: Option<Text>,
@@ -80,6 +85,8 @@ struct Written {
     restart: Option<Text>,
     run_as: Option<Text>,
     secrets: Option<Text>,
+    seed: Option<Text>,
+    seed_mode: Option<Text>,
     signal_scope: Option<Text>,
     stop_grace: Option<Text>,
     template: Option<Text>,
@@ -98,6 +105,8 @@ struct Text(String);
 pub(crate) struct Settings {
     /// The version of Airflow, where it cannot be found on disk.
     pub airflow_version: Option<Version>,
+    /// What becomes of secrets that do not fit the database.
+    pub check_secrets: SecretsCheck,
     /// Whether a generated secret may vanish with the container.
     pub ephemeral_key: bool,
     /// Which signals an init hands on.
@@ -122,6 +131,10 @@ pub(crate) struct Settings {
     pub run_as: Option<String>,
     /// How Airflow is given secrets and URLs.
     pub secrets: Handover,
+    /// The files and folders to seed from.
+    pub seed: Vec<PathBuf>,
+    /// What a seed does to what is there already.
+    pub seed_mode: SeedMode,
     /// Whom signals are for, where that is not left to us.
     pub signal_scope: Option<Scope>,
     /// How long several processes may take to end.
@@ -183,6 +196,7 @@ impl Settings {
         };
         Ok(Self {
             airflow_version: reader.value("airflow_version", |w| &w.airflow_version, Version::parse)?,
+            check_secrets: reader.required("check_secrets", |w| &w.check_secrets, SecretsCheck::parse)?,
             ephemeral_key: reader.required("ephemeral_key", |w| &w.ephemeral_key, boolean)?,
             forward_signals: reader.required("forward_signals", |w| &w.forward_signals, Forwarded::parse)?,
             init: reader.required("init", |w| &w.init, Choice::parse)?,
@@ -194,6 +208,8 @@ impl Settings {
             restart: reader.required("restart", |w| &w.restart, restart::limit)?,
             run_as: reader.value("run_as", |w| &w.run_as, |text| Some(text.to_owned()))?,
             secrets: reader.required("secrets", |w| &w.secrets, Handover::parse)?,
+            seed: reader.value("seed", |w| &w.seed, absolutes)?.unwrap_or_default(),
+            seed_mode: reader.required("seed_mode", |w| &w.seed_mode, SeedMode::parse)?,
             signal_scope: reader.required("signal_scope", |w| &w.signal_scope, |text| auto_or(text, Scope::parse))?,
             stop_grace: reader.required("stop_grace", |w| &w.stop_grace, grace)?,
             template: reader.value("template", |w| &w.template, absolute)?,
@@ -246,6 +262,10 @@ fn written_in_file(file: &SettingsFile) -> Result<Written, Error> {
 fn absolute(text: &str) -> Option<PathBuf> {
     let path = PathBuf::from(text);
     path.is_absolute().then_some(path)
+}
+
+fn absolutes(text: &str) -> Option<Vec<PathBuf>> {
+    text.split(':').map(absolute).collect()
 }
 
 impl<'de> Deserialize<'de> for Text {

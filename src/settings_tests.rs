@@ -20,6 +20,7 @@ fn read(variables: &[(&str, &str)], file: &str) -> Result<Settings, String> {
 fn without_a_word_every_setting_has_its_default() {
     let expected = Settings {
         airflow_version: None,
+        check_secrets: SecretsCheck::Stop,
         ephemeral_key: false,
         forward_signals: Forwarded::Auto,
         init: Choice::Auto,
@@ -32,6 +33,8 @@ fn without_a_word_every_setting_has_its_default() {
         restart: 0,
         run_as: None,
         secrets: Handover::Plain,
+        seed: vec![],
+        seed_mode: SeedMode::Add,
         signal_scope: None,
         stop_grace: WaitTimeout::After(Duration::from_secs(30)),
         template: None,
@@ -78,11 +81,13 @@ fn each_setting_can_be_said_in_both_places_and_is_checked_in_both() {
         let name = variable(row.name);
         let (wrong, right) = match row.name {
             "airflow_version" => ("latest", "3.1.0"),
+            "check_secrets" => ("perhaps", "warn"),
             "forward_signals" => ("some", "all"),
-            "key_dir" | "requirements" | "template" => ("relative", "/absolute"),
+            "key_dir" | "requirements" | "seed" | "template" => ("relative", "/absolute"),
             "prepare" => ("sometimes", "always"),
             "restart" => ("often", "3"),
             "secrets" => ("hidden", "cmd"),
+            "seed_mode" => ("replace", "sync"),
             "signal_scope" => ("session", "group"),
             "stop_grace" => ("off", "1s"),
             "umask" => ("0888", "027"),

@@ -66,7 +66,7 @@ impl GroundStep {
         let logs = environment.log_folder();
         let by_group = (gid == 0 && !matches!(class, Class::Key | Class::Other)).then_some(0o002);
         Self {
-            folders: if runs_airflow && logs.is_absolute() { vec![logs] } else { Vec::new() },
+            folders: if runs_airflow && class != Class::Seed && logs.is_absolute() { vec![logs] } else { Vec::new() },
             config_folder: match config {
                 ConfigStep::Keep(_) => None,
                 ConfigStep::Write { path, .. } => path.parent().map(Path::to_owned),

@@ -68,6 +68,8 @@ impl Database {
                 ]);
             }
             let log = fs::File::options().append(true).create(true).open(folder.path().join("log")).unwrap();
+            // A MariaDB that starts removes the temporary tables of every other one that has the same folder for them.
+            command.env("TMPDIR", folder.path());
             command.arg("--").arg(programs.join(program)).current_dir(folder.path());
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
             command

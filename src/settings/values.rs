@@ -28,6 +28,17 @@ pub(crate) enum Forwarded {
     Auto,
 }
 
+/// What becomes of secrets that do not fit the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SecretsCheck {
+    /// Nobody looks.
+    Off,
+    /// The start ends.
+    Stop,
+    /// It goes on with a warning.
+    Warn,
+}
+
 /// How Airflow is given secrets and URLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handover {
@@ -118,6 +129,17 @@ impl Prepare {
         match text.trim().to_ascii_lowercase().as_str() {
             "always" => Some(Self::Always),
             "auto" => Some(Self::Auto),
+            _ => None,
+        }
+    }
+}
+
+impl SecretsCheck {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "off" => Some(Self::Off),
+            "stop" => Some(Self::Stop),
+            "warn" => Some(Self::Warn),
             _ => None,
         }
     }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use super::cause;
+use super::signals::Signals;
 use super::store::{self, Secrets};
-use super::user;
+use super::{registry, user, verdict};
 use crate::cli::KeyVerb;
 use crate::error::{Error, Exit};
 use crate::export;
@@ -22,10 +23,11 @@ use crate::source::Source;
 const LONGEST_INPUT: u64 = 1 << 16;
 
 /// Does what was asked; the secrets are settled already.
-pub(crate) fn carry_out(verb: KeyVerb, plan: &Plan, secrets: &Secrets) -> Result<Exit, Error> {
+pub(crate) fn carry_out(verb: KeyVerb, plan: &Plan, secrets: &Secrets, signals: &Signals) -> Result<Exit, Error> {
     match verb {
         KeyVerb::Check => {
             fernet(plan, secrets)?;
+            verdict::check(plan, secrets, signals)?;
         }
         KeyVerb::Export { form } => {
             fernet(plan, secrets)?;
@@ -34,6 +36,7 @@ pub(crate) fn carry_out(verb: KeyVerb, plan: &Plan, secrets: &Secrets) -> Result
         KeyVerb::Fingerprint => return Ok(log::data(format_args!("{}\n", fernet(plan, secrets)?))),
         KeyVerb::Generate => {}
         KeyVerb::Import => import(plan)?,
+        KeyVerb::Register => registry::register_by_hand(&plan.verdict, secrets, signals)?,
         KeyVerb::Show { yes } => {
             let secret = fernet(plan, secrets)?;
             if !yes && !io::stdout().is_terminal() {

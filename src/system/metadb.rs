@@ -148,10 +148,18 @@ impl Login {
         Ok(query.execute(&mut self.connection).await?.rows_affected())
     }
 
-    /// Not kept prepared: behind a pooler the next statement may reach another connection of the server's.
+    /// Does what takes no arguments, and may be nothing that can be prepared (a transaction's begin and end).
+    pub(super) async fn command(&mut self, sql: &str) -> Result<(), Trouble> {
+        use sqlx::Executor;
+        self.connection.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await?;
+        Ok(())
+    }
+
+    /// Not kept prepared: behind a pooler the next statement may reach another connection of the server's. MySQL's protocol has no
+    /// answer to the end of a prepared one, for which the next statement would wait 40 ms (Nagle's algorithm and a delayed ACK).
     fn query<'q>(&self, sql: &str, arguments: &[Argument<'_>]) -> Query<'q, Any, AnyArguments> {
         let sql = if self.dialect == Dialect::Postgres { numbered(sql) } else { sql.to_owned() };
-        let query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+        let query = sqlx::query(AssertSqlSafe(sql)).persistent(self.dialect == Dialect::MySql);
         arguments.iter().fold(query, |query, argument| match *argument {
             Argument::Number(number) => query.bind(number),
             Argument::Switch(switch) => query.bind(switch),
