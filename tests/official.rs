@@ -12,7 +12,7 @@ const FAB: &str = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthMa
 
 const DATABASE: &str = "home/airflow.db";
 /// An account, as far as we look at it.
-const MAKE: &str = "CREATE TABLE ab_user (id INTEGER PRIMARY KEY, first_name TEXT, last_name TEXT, username TEXT, password TEXT, \
+pub(crate) const MAKE: &str = "CREATE TABLE ab_user (id INTEGER PRIMARY KEY, first_name TEXT, last_name TEXT, username TEXT, password TEXT, \
     email TEXT); CREATE TABLE ab_role (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE ab_user_role (id INTEGER PRIMARY KEY, \
     user_id INTEGER, role_id INTEGER); INSERT INTO ab_user (username, email) VALUES ('airflow', 'x');";
 
