@@ -220,7 +220,7 @@ mod tests {
             ("mysql+pymysql://u:p@h/a?charset=utf8mb4", &["mysql://u:p@h:3306/a?charset=utf8mb4"]),
             (
                 "mysql+mysqldb://u@localhost/a?unix_socket=/run/m.sock",
-                &["mysql://u@localhost/a?socket=%2Frun%2Fm%2Esock"],
+                &["mysql://u@localhost:3306/a", "mysql://u@localhost/a?socket=%2Frun%2Fm.sock"],
             ),
         ] {
             assert_eq!(urls(url), expected, "{url}");

@@ -1,12 +1,15 @@
 //! When the database and the broker are ready: what to wait for, and who migrates.
 
+pub(crate) mod failure;
+pub(crate) mod protocol;
+
 use std::path::Path;
 
 use crate::airflow_version::Version;
 use crate::commands::{Class, Command, airflow};
 use crate::connections::{Connections, Server};
 use crate::metadb::Target;
-use crate::protocol::Protocol;
+use crate::readiness::protocol::Protocol;
 use crate::settings::Settings;
 use crate::settings::values::{Choice, WaitTimeout};
 use crate::steps::{Known, MigrateStep, Migration, Service, WaitStep};

@@ -7,7 +7,7 @@ use crate::airflow_version::AirflowOption;
 use crate::commands::Class;
 use crate::environment::Environment;
 use crate::launch::forwarding::Manner;
-use crate::protocol::Protocol;
+use crate::readiness::protocol::Protocol;
 use crate::schema::Migrations;
 use crate::secret::SecretKind;
 use crate::secrets::Decision;

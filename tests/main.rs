@@ -77,4 +77,5 @@ mod vectors_referee;
 mod verdict;
 mod verdict_airflow;
 mod wait;
+mod wait_many;
 mod wait_protocol;

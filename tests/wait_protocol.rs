@@ -4,8 +4,6 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-
 use crate::databases::Database;
 use crate::fakes::{Fake, Manner};
 use crate::namespace::{isolated, present};
@@ -15,7 +13,7 @@ use crate::sandbox::{Sandbox, V2};
 const CONN: &str = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN";
 const BROKER: &str = "AIRFLOW__CELERY__BROKER_URL";
 /// A command that needs the database and migrates nothing.
-const COMMAND: [&str; 2] = ["connections", "list"];
+pub(crate) const COMMAND: [&str; 2] = ["connections", "list"];
 const CALL: &str = "airflow connections list";
 const SERVER: &str = "it is there; its own log says more. `ENTRYPOINT_WAIT_TIMEOUT` sets how long to wait";
 const NETWORK: &str =
@@ -27,12 +25,12 @@ const ACCESS: &str = "let this user in from this container: `pg_hba.conf`, grant
 const PROTOCOL: &str = "is that the port of this kind of server?";
 const TLS: &str = "the TLS options of the URL and those of the server must agree";
 
-fn local(url: &str) -> Sandbox {
+pub(crate) fn local(url: &str) -> Sandbox {
     Sandbox::new(V2).with("EXECUTOR", "Local").with(CONN, url)
 }
 
 /// Behind a database that is ready.
-fn celery(database: &Fake, broker: &str) -> Sandbox {
+pub(crate) fn celery(database: &Fake, broker: &str) -> Sandbox {
     let url = format!("postgresql://u:p@127.0.0.1:{}/d", database.port);
     Sandbox::new(V2).with("EXECUTOR", "Celery").with(CONN, url).with(BROKER, broker)
 }
@@ -291,70 +289,4 @@ fn w09_a_wait_makes_a_few_tries_a_second() {
     ends(&sandbox, "4s", 69, &error, NETWORK);
     let tries = fake.connections();
     assert!((6..16).contains(&tries), "{tries} tries");
-}
-
-#[test]
-fn a_stop_ends_a_wait_at_once_whatever_is_asked() {
-    let (database, silent) = (Fake::ready("127.0.0.1:0"), Fake::new("127.0.0.1:0", Manner::Silent));
-    let name = format!("127.0.0.1:{}", silent.port);
-    for (sandbox, role) in [
-        (local(&format!("postgresql://u:p@{name}/d")), "database"),
-        (local(&format!("mysql://u:p@{name}/d")), "database"),
-        (celery(&database, &format!("redis://{name}/0")), "broker"),
-        (celery(&database, &format!("rediss://{name}/0?ssl_cert_reqs=none")), "broker"),
-        (celery(&database, &format!("amqp://{name}//")), "broker"),
-    ] {
-        let once = || {
-            silent.connections();
-            let running = sandbox.start(&COMMAND);
-            running.until_stderr(&format!("waiting for the {role} `{name}`"));
-            if role == "broker" {
-                running.until_stderr("the database `");
-                running.until_stderr("answers");
-            }
-            while silent.connections() == 0 {
-                std::thread::yield_now();
-            }
-            let at = running.signal(running.main_pid(false), Signal::SIGTERM);
-            let outcome = running.finish();
-            let end =
-                format!("<lines>airflow-entrypoint: info: stopped by SIGTERM while waiting for the {role} `{name}`\n");
-            outcome.fails(143, &end);
-            outcome.ended - at
-        };
-        let time = (0..3).map(|_| once()).min().unwrap();
-        assert!(time < Duration::from_millis(100), "{role} {time:?}");
-    }
-}
-
-#[test]
-fn five_hundred_starts_get_through_a_server_with_few_connections() {
-    // Two of the twenty are for us.
-    let few = ["-c", "max_connections=20", "-c", "superuser_reserved_connections=18"];
-    let Some(server) = Database::postgres_with(&few) else { return };
-    let url = server.create("airflow");
-    // What a password costs both sides, in a build for tests, is not the point.
-    std::fs::write(server.folder().join("data/pg_hba.conf"), "local all all trust\nhost all all 127.0.0.1/32 trust\n")
-        .unwrap();
-    server.sql(None, "SELECT pg_reload_conf()");
-    let sandbox = local(&url).with("ENTRYPOINT_WAIT_TIMEOUT", "60s");
-    sandbox.program("airflow", "#!/bin/sh\n");
-    let started = Instant::now();
-    let starts: Vec<_> = (0..500)
-        .map(|_| {
-            let mut command = sandbox.command(&COMMAND);
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-        })
-        .collect();
-    let mut crowded = 0;
-    for start in starts {
-        let output = start.wait_with_output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{said}");
-        crowded += usize::from(said.contains("not ready: "));
-    }
-    println!("500 starts: {:?}, {crowded} found the server full", started.elapsed());
-    assert!(started.elapsed() < Duration::from_secs(60));
-    // The control: it was full.
-    assert!(crowded > 0);
 }

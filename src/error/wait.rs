@@ -1,7 +1,7 @@
 //! Errors about servers that are not ready.
 
 use super::{Error, Exit};
-use crate::failure::{Class, Failure};
+use crate::readiness::failure::{Class, Failure};
 use crate::source::Source;
 
 /// Why a start ends at a server.

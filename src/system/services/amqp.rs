@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::connection::{self, Connection, answered};
-use crate::failure::{Class, Failure};
+use crate::readiness::failure::{Class, Failure};
 use crate::urls::Endpoint;
 
 /// The protocol header of AMQP 0-9-1.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
-use crate::failure::{Class, Failure};
+use crate::readiness::failure::{Class, Failure};
 use crate::system::cause;
 use crate::urls::Endpoint;
 

@@ -6,8 +6,8 @@ use sqlx::mysql::MySqlDatabaseError;
 use tokio::time::timeout;
 
 use super::connection::{self, broken, silent};
-use crate::failure::{Class, Failure};
 use crate::metadb::{Address, Dialect, Target};
+use crate::readiness::failure::{Class, Failure};
 use crate::steps::Service;
 use crate::system::metadb::Login;
 use crate::urls::Endpoint;

@@ -17,10 +17,10 @@ use super::runtime::Runtime;
 use super::signals::Signals;
 use crate::error::Error;
 use crate::error::wait::WaitError;
-use crate::failure::{Class, Failure, GRACE, pause};
 use crate::log;
 use crate::metadb::{Metadb, Target};
-use crate::protocol::Protocol;
+use crate::readiness::failure::{Class, Failure, GRACE, pause};
+use crate::readiness::protocol::Protocol;
 use crate::settings::values::WaitTimeout;
 use crate::steps::{Service, WaitStep};
 
@@ -108,7 +108,9 @@ async fn watch(
         waiting.borrow_mut().tries = tries;
         let failure = match tried {
             Ok(made) => {
-                *login.borrow_mut() = made.or_else(|| login.borrow_mut().take());
+                if made.is_some() {
+                    *login.borrow_mut() = made;
+                }
                 log::info(format_args!("the {service} answers (tries: {tries}, in {})", seconds(started)));
                 waiting.borrow_mut().ready = true;
                 return Ok(());
@@ -183,12 +185,12 @@ async fn let_go(login: &RefCell<Option<Login>>) {
 
 /// The first one that is not ready.
 fn too_late(all: &[RefCell<Waiting<'_>>], started: Instant) -> Error {
-    for waiting in all.iter().map(RefCell::borrow).filter(|waiting| !waiting.ready) {
-        let none = || Failure::new(Class::Time, "no try has ended yet");
-        let failure = waiting.failure.clone().unwrap_or_else(none);
-        return ending(waiting.service, failure, waiting.tries, started).ends();
-    }
-    Error::Bug { what: "waited for nothing".to_owned() }
+    let Some(waiting) = all.iter().map(RefCell::borrow).find(|waiting| !waiting.ready) else {
+        return Error::Bug { what: "waited for nothing".to_owned() };
+    };
+    let none = || Failure::new(Class::Time, "no try has ended yet");
+    let failure = waiting.failure.clone().unwrap_or_else(none);
+    ending(waiting.service, failure, waiting.tries, started).ends()
 }
 
 fn ending(service: &Service, failure: Failure, tries: u32, started: Instant) -> WaitError {

@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::connection::{self, Connection, TRY, broken, closed, silent};
-use crate::failure::{Class, Failure};
-use crate::protocol::{Certificates, RedisServer, redis_servers};
+use crate::readiness::failure::{Class, Failure};
+use crate::readiness::protocol::{Certificates, RedisServer, redis_servers};
 use crate::system::cause;
 use crate::urls::Endpoint;
 
