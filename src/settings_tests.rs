@@ -91,6 +91,7 @@ fn each_setting_can_be_said_in_both_places_and_is_checked_in_both() {
             "signal_scope" => ("session", "group"),
             "stop_grace" => ("off", "1s"),
             "umask" => ("0888", "027"),
+            "user_mode" => ("update", "sync"),
             "wait_timeout" => ("soon", "1s"),
             _ => ("perhaps", "true"),
         };

@@ -202,3 +202,54 @@ fn u01_one_of_several_creates_the_account_on_mariadb() {
     let Some(database) = Database::mariadb().filter(|_| present("mysqlclient", client)) else { return };
     one_account(V2, &database, 2);
 }
+
+#[test]
+fn u03_the_simple_login_of_a_real_airflow_takes_the_password() {
+    const LOGIN: &str = r#"
+from fastapi import HTTPException
+from airflow.api_fastapi.auth.managers.simple.datamodels.login import LoginBody
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+from airflow.api_fastapi.auth.managers.simple.services.login import SimpleAuthManagerLogin
+from airflow.api_fastapi import app
+app.init_auth_manager()
+for password in q:
+    try: print("token" if SimpleAuthManagerLogin.create_token(LoginBody(username="admin", password=password)) else "none")
+    except HTTPException as refused: print(refused.status_code)
+"#;
+    let Some((sandbox, _)) = airflow(V3, None) else { return };
+    let mut sandbox = sandbox.without("AIRFLOW__CORE__AUTH_MANAGER");
+    let first = "the first %$'\" pässword";
+    let log_in = |sandbox: &Sandbox| {
+        let program = format!("import json\nq = {}\n{LOGIN}", serde_json::json!([first, "another"]));
+        let outcome = sandbox.start(&["python", "-c", &program]).finish_within(PATIENCE);
+        outcome.succeeds().stdout.lines().rev().take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    // Another program than Airflow's has no account made for it, and is told the same.
+    sandbox.set("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "admin:admin");
+    let path = sandbox.text("keys/simple_auth_manager_passwords.json");
+    sandbox.set("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", path);
+    setup(&sandbox).succeeds();
+    assert_eq!(log_in(&sandbox), ["401", "token"]);
+    sandbox.set("ENTRYPOINT_USER_MODE", "sync");
+    sandbox.set("_AIRFLOW_WWW_USER_PASSWORD", "another");
+    setup(&sandbox).succeeds().says("info: the account `admin` exists; updated: password");
+    assert_eq!(log_in(&sandbox), ["token", "401"]);
+}
+
+#[test]
+fn u03_a_login_whose_provider_is_missing_says_which_to_install() {
+    let sandbox = Sandbox::new(V3)
+        .with("AIRFLOW__CORE__AUTH_MANAGER", FAB)
+        .with("_AIRFLOW_WWW_USER_CREATE", "true")
+        .with("_AIRFLOW_WWW_USER_PASSWORD", "x");
+    let package = "prefix/lib/python3.11/site-packages/airflow";
+    sandbox.write(&format!("{package}/migrations/versions/0001_first.py"), crate::stage::migration("a1", "None"));
+    let error = "cannot use the login `FabAuthManager`: its provider is not installed";
+    let hint = "install `apache-airflow-providers-fab`, or unset `AIRFLOW__CORE__AUTH_MANAGER` for the simple login";
+    let lines = format!("<lines>airflow-entrypoint: error: {error}\nairflow-entrypoint: hint: {hint}\n");
+    sandbox.run(&["setup"]).fails(78, &lines).same(sandbox.calls(), vec![]);
+    // The control: with it Airflow is asked.
+    sandbox.write(&format!("{package}/providers/fab/__init__.py"), "");
+    sandbox.run(&["setup"]);
+    assert!(!sandbox.calls().is_empty());
+}

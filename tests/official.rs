@@ -3,10 +3,18 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
+use nix::sys::signal::Signal;
+
 use crate::namespace::isolated;
-use crate::sandbox::{LINES, Sandbox, V1, V2, V3};
+use crate::sandbox::{LINES, Sandbox, V1, V2, V3, key_mode};
 
 const FAB: &str = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager";
+
+const DATABASE: &str = "home/airflow.db";
+/// An account, as far as we look at it.
+pub(crate) const MAKE: &str = "CREATE TABLE ab_user (id INTEGER PRIMARY KEY, first_name TEXT, last_name TEXT, username TEXT, password TEXT, \
+    email TEXT); CREATE TABLE ab_role (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE ab_user_role (id INTEGER PRIMARY KEY, \
+    user_id INTEGER, role_id INTEGER); INSERT INTO ab_user (username, email) VALUES ('airflow', 'x');";
 
 /// What the compose file of Airflow's documentation gives its first container.
 fn init(version: &str) -> Sandbox {
@@ -17,9 +25,14 @@ fn init(version: &str) -> Sandbox {
         .with("_AIRFLOW_WWW_USER_USERNAME", "airflow")
         .with("_AIRFLOW_WWW_USER_PASSWORD", "a password")
         .with("_PIP_ADDITIONAL_REQUIREMENTS", "");
-    // Reads what it is told as Airflow does, and keeps it for the test.
-    sandbox.behave("airflow-users", &format!("cat > '{}'", sandbox.text("told")));
-    sandbox.behave("airflow-create_user", &format!("cat > '{}'", sandbox.text("told")));
+    // Reads what it is told as Airflow does, keeps it for the test, and makes the account.
+    let create = format!(
+        "cat > '{}'\npython3 -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])' '{}' \"{MAKE}\"",
+        sandbox.text("told"),
+        sandbox.text(DATABASE)
+    );
+    sandbox.behave("airflow-users", &create);
+    sandbox.behave("airflow-create_user", &create);
     sandbox
 }
 
@@ -38,6 +51,7 @@ fn u01_any_command_of_airflows_migrates_and_creates_the_account() {
         );
         for arguments in [&["airflow", "version"][..], &["version"], &["config", "list"]] {
             sandbox.write("calls", "");
+            let _ = fs::remove_file(sandbox.path(DATABASE));
             let outcome = sandbox.run(arguments);
             let command = format!("airflow {}", arguments.join(" ").trim_start_matches("airflow "));
             outcome.succeeds().same(sandbox.calls(), vec![migrate.to_owned(), create.clone(), command]);
@@ -118,15 +132,79 @@ fn u02_what_goes_wrong_ends_the_start() {
 }
 
 #[test]
-fn u03_the_simple_login_keeps_no_accounts() {
+fn u08_a_start_that_was_killed_before_the_account_is_made_up_for() {
+    let sandbox = init(V2);
+    let create = sandbox.read("behaviour/airflow-users");
+    sandbox.behave("airflow-users", "echo asked >&2; exec sleep 1000");
+    let killed = sandbox.start(&["webserver"]);
+    killed.until_stderr("asked\n");
+    killed.signal(killed.main_pid(false), Signal::SIGKILL);
+    killed.ends();
+    assert!(!sandbox.path(DATABASE).exists());
+    sandbox.behave("airflow-users", &create);
+    let outcome = sandbox.run(&["webserver"]);
+    outcome.succeeds().says("info: create the account `airflow`, if there is none of that name");
+    sandbox.write("calls", "");
+    let outcome = sandbox.run(&["webserver"]);
+    outcome.succeeds().says("info: the account `airflow` exists");
+    outcome.check(!sandbox.calls().iter().any(|call| call.contains("users")), "it is created again");
+}
+
+#[test]
+fn u03_the_simple_login_gets_the_user_and_the_password() {
+    let file = "keys/simple_auth_manager_passwords.json";
     for sandbox in [
         init(V3).without("AIRFLOW__CORE__AUTH_MANAGER"),
         init(V3).with("AIRFLOW__CORE__AUTH_MANAGER", "x.SimpleAuthManager"),
     ] {
+        let mut sandbox = sandbox.with("ENTRYPOINT_EPHEMERAL_KEY", "true");
+        sandbox.write(file, "{\"superairflow\": \"y\"}");
         let outcome = sandbox.run(&["version"]);
-        outcome.succeeds().says("warning: `_AIRFLOW_WWW_USER_CREATE` is not used: the simple login of Airflow 3 keeps no accounts in the database; `AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS` names its users, and `AIRFLOW__CORE__AUTH_MANAGER` chooses another one");
+        let path = sandbox.text(file);
+        outcome
+            .succeeds()
+            .says(&format!("info: create the account `airflow` in `{path}`, if there is none of that name"));
         outcome.same(sandbox.calls(), vec!["airflow db migrate".to_owned(), "airflow version".to_owned()]);
+        let variable =
+            |name: &str| sandbox.variable("airflow-version", &format!("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_{name}"));
+        outcome.same(variable("USERS").as_deref(), Some("airflow:admin"));
+        outcome.same(variable("PASSWORDS_FILE"), Some(path));
+        let text = "{\"airflow\":\"a password\",\"superairflow\":\"y\"}\n";
+        outcome.same((sandbox.read(file).as_str(), sandbox.mode(file)), (text, key_mode()));
+        // U06: it stays what it is unless that is asked for.
+        sandbox.set("_AIRFLOW_WWW_USER_PASSWORD", "another");
+        let outcome = sandbox.run(&["version"]);
+        outcome.succeeds().says("info: the account `airflow` exists").same(sandbox.read(file).as_str(), text);
+        sandbox.set("ENTRYPOINT_USER_MODE", "sync");
+        let outcome = sandbox.run(&["version"]);
+        outcome.succeeds().says("info: the account `airflow` exists; updated: password");
+        outcome.same(sandbox.read(file), text.replace("a password", "another"));
+        sandbox.run(&["version"]).succeeds().says("info: the account `airflow` exists");
+        sandbox.write(file, "[\"another\"]");
+        let error = format!("cannot use the password file `{}`: it is not a JSON object of texts", sandbox.text(file));
+        let hint = "it is JSON, `{\"name\": \"password\"}`";
+        let lines = format!("<lines>airflow-entrypoint: error: {error}\nairflow-entrypoint: hint: {hint}\n");
+        sandbox.run(&["version"]).fails(78, &lines);
     }
+}
+
+#[test]
+fn u03_what_the_simple_login_has_not_is_told() {
+    let simple = || init(V3).without("AIRFLOW__CORE__AUTH_MANAGER");
+    let sandbox = simple().with("_AIRFLOW_WWW_USER_ROLE", "Public");
+    let error = "cannot give the account `airflow` the role `Public`: there is none of that name";
+    let hint = "set `_AIRFLOW_WWW_USER_ROLE` to one of `admin`, `op`, `user`, `viewer`";
+    let lines = format!("airflow-entrypoint: error: {error}\nairflow-entrypoint: hint: {hint}\n");
+    sandbox.run(&["version"]).fails(78, &lines).same(sandbox.calls(), vec![]);
+    let sandbox = simple().with("_AIRFLOW_WWW_USER_USERNAME", "a:b");
+    let error = "cannot name a user of the simple login `a:b`: expected no comma, no colon and no blank at the ends";
+    let hint = "set `_AIRFLOW_WWW_USER_USERNAME` to another one";
+    let lines = format!("airflow-entrypoint: error: {error}\nairflow-entrypoint: hint: {hint}\n");
+    sandbox.run(&["version"]).fails(78, &lines).same(sandbox.calls(), vec![]);
+    // Whoever names the users is believed.
+    let sandbox = simple().with("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "superairflow:op");
+    let outcome = sandbox.run(&["version"]);
+    outcome.succeeds().says("warning: the account `airflow` is not created: `AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS` says who the users of the simple login are, and does not name it");
 }
 
 #[test]
@@ -149,8 +227,11 @@ fn w02_the_number_of_checks_is_the_time_limit() {
 fn p01_root_opens_the_folders_that_the_engine_made_for_it() {
     isolated("official::p01_root_opens_the_folders_that_the_engine_made_for_it", "", || {
         // The engine makes the folder of a bind mount for root; the compose file's first container is root, and Airflow must write there.
-        let sandbox =
-            init(V3).made_executable().with_path("AIRFLOW_CONFIG", "config/airflow.cfg").with("AIRFLOW_UID", "50123");
+        let sandbox = init(V3)
+            .without("_AIRFLOW_WWW_USER_CREATE")
+            .made_executable()
+            .with_path("AIRFLOW_CONFIG", "config/airflow.cfg")
+            .with("AIRFLOW_UID", "50123");
         let passwd = fs::read_to_string("/etc/passwd").unwrap();
         for folder in ["config", "home/logs", "home/logs/kept"] {
             fs::create_dir_all(sandbox.path(folder)).unwrap();
@@ -179,7 +260,10 @@ fn p01_root_opens_the_folders_that_the_engine_made_for_it() {
 fn p01_root_becomes_whom_the_folders_were_made_by() {
     isolated("official::p01_root_becomes_whom_the_folders_were_made_by", "", || {
         // The compose file does not tell its first container whose the folders are that it mounts.
-        let sandbox = init(V3).made_executable().with_path("AIRFLOW_CONFIG", "config/airflow.cfg");
+        let sandbox = init(V3)
+            .without("_AIRFLOW_WWW_USER_CREATE")
+            .made_executable()
+            .with_path("AIRFLOW_CONFIG", "config/airflow.cfg");
         for (folder, uid, gid) in [("config", 51_000, 51_000), ("home/logs", 51_000, 51_000), ("home", 50_000, 0)] {
             fs::create_dir_all(sandbox.path(folder)).unwrap();
             fs::set_permissions(sandbox.path(folder), fs::Permissions::from_mode(0o755)).unwrap();

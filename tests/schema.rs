@@ -123,7 +123,8 @@ fn u08_a_set_up_that_was_killed_behind_the_migration_creates_the_account_next_ti
     killed.signal(killed.main_pid(false), Signal::SIGKILL);
     killed.ends();
     sandbox.write("calls", "");
-    sandbox.behave("airflow-users", "cat > /dev/null");
+    let make = stage.script(&crate::official::MAKE.replace("'airflow'", "'admin'").replace('\'', "''"));
+    sandbox.behave("airflow-users", &format!("cat > /dev/null\n{make}"));
     start().finish().succeeds().says("info: the schema is at its head `b2`");
     let calls = sandbox.call_words();
     assert_eq!(calls.iter().map(|words| words[1..3].join(" ")).collect::<Vec<_>>(), ["users create"]);
