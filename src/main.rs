@@ -89,7 +89,7 @@ fn start() -> Result<Exit, Error> {
     plan.notes().for_each(log::info);
     plan.warnings.iter().for_each(log::warning);
     let seeds = seed_files::gather(plan.seed.as_ref(), &world.environment)?;
-    judging::before_a_key_is_made(&plan, &signals)?;
+    let asked = judging::before_a_key_is_made(&plan, &signals)?;
     let secrets = store::settle(&plan.secrets)?;
     if let Job::Key(verb) = invocation.job {
         return keys::carry_out(verb, &plan, &secrets, &signals);
@@ -103,7 +103,7 @@ fn start() -> Result<Exit, Error> {
     }
     packages::install(plan.requirements.as_ref(), &mut environment, &signals)?;
     airflow::must_have_a_login(plan.user.as_ref())?;
-    let mut metadb = services::wait(&plan.wait, plan.metadb.as_ref(), &signals)?;
+    let mut metadb = services::wait(&plan.wait, plan.metadb.as_ref(), asked, &signals)?;
     airflow::migrate(&plan.migrate, &mut metadb, &environment, &signals)?;
     judging::judge(&plan, &mut metadb, &secrets)?;
     airflow::create_user(plan.user.as_ref(), &mut metadb, &environment, &signals)?;

@@ -12,7 +12,7 @@ use crate::metadb::Target;
 use crate::readiness::protocol::Protocol;
 use crate::settings::Settings;
 use crate::settings::values::{Choice, WaitTimeout};
-use crate::steps::{Known, MigrateStep, Migration, Service, WaitStep};
+use crate::steps::{DATABASE, Known, MigrateStep, Migration, Service, WaitStep};
 
 /// What to wait for.
 pub(crate) fn wait(needed: bool, settings: &Settings, connections: &Connections) -> WaitStep {
@@ -20,7 +20,7 @@ pub(crate) fn wait(needed: bool, settings: &Settings, connections: &Connections)
     if !needed {
         return step;
     }
-    let servers = std::iter::once(("database", &connections.database))
+    let servers = std::iter::once((DATABASE, &connections.database))
         .chain(connections.broker.iter().map(|broker| ("broker", broker)))
         .chain(connections.result_backend.iter().map(|backend| ("result backend", backend)));
     for (role, server) in servers {

@@ -126,6 +126,9 @@ pub(crate) struct AccountCommands {
     pub provider: Vec<PathBuf>,
 }
 
+/// The role of the metadata database among the services.
+pub(crate) const DATABASE: &str = "database";
+
 /// What to wait for, and how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WaitStep {

@@ -16,48 +16,46 @@ use crate::metadb::{Dialect, Metadb};
 use crate::plan::Plan;
 use crate::secret::{Secret, SecretKind};
 use crate::secrets::Decision;
-use crate::steps::WaitStep;
+use crate::steps::{DATABASE, WaitStep};
 use crate::verdict::{self, Held, Holder, Strictness, Tally, Verdict, VerdictStep};
 
 const STEP: &str = "judging the secrets";
-/// The role of the service that is the metadata database.
-const DATABASE: &str = "database";
 
 /// Ends the start where the plan would make a Fernet key that could not read what the database holds. The only case in which the
 /// database is waited for before anything is written.
-pub(crate) fn before_a_key_is_made(plan: &Plan, signals: &Signals) -> Result<(), Error> {
+pub(crate) fn before_a_key_is_made<'s>(plan: &Plan, signals: &'s Signals) -> Result<Option<Session<'s>>, Error> {
     let made = plan.secrets.iter().find_map(|step| match (step.kind, &step.decision) {
         (SecretKind::Fernet, Decision::Generate(path)) => Some(path),
         _ => None,
     });
-    let Some(path) = made else { return Ok(()) };
+    let Some(path) = made else { return Ok(None) };
     let unknown =
         |why: &str| log::info(format_args!("whether the database holds encrypted values is not known: {why}"));
     if let Metadb::LeftToAirflow(why) = &plan.verdict.metadb {
         unknown(why);
-        return Ok(());
+        return Ok(None);
     }
     let database = plan.wait.services.iter().filter(|service| service.role == DATABASE).cloned().collect();
     let wait = WaitStep { services: database, timeout: plan.wait.timeout, skipped: Vec::new() };
-    let Some(mut session) = services::wait(&wait, Some(&plan.verdict.metadb), signals)? else {
+    let Some(mut session) = services::wait(&wait, Some(&plan.verdict.metadb), None, signals)? else {
         unknown("its certificate is left to Airflow to judge");
-        return Ok(());
+        return Ok(None);
     };
     if is_missing(&session) {
-        return Ok(());
+        return Ok(Some(session));
     }
     // Nobody waited for it, and nobody knows what is in it. A file that is there is no such case.
     let may_be_away = wait.services.is_empty() && session.target.dialect != Dialect::Sqlite;
     let counted = match tally(&mut session, None) {
         Err(Error::Metadb { cause, .. }) if may_be_away => {
             unknown(&cause);
-            return Ok(());
+            return Ok(None);
         }
         counted => counted?,
     };
     session.close();
     match counted.values {
-        0 => Ok(()),
+        0 => Ok(Some(session)),
         values => {
             let database = session.target.source.clone();
             Err(VerdictError::KeyLost { values, database, path: path.clone() }.boxed())

@@ -22,7 +22,7 @@ use crate::metadb::{Metadb, Target};
 use crate::readiness::failure::{Class, Failure, GRACE, pause};
 use crate::readiness::protocol::Protocol;
 use crate::settings::values::WaitTimeout;
-use crate::steps::{Service, WaitStep};
+use crate::steps::{DATABASE, Service, WaitStep};
 
 /// How long a login to the database is kept for the next steps while another server is still waited for. A server with few connections
 /// may have many starts in front of it.
@@ -43,28 +43,30 @@ struct Waiting<'a> {
     left_to_airflow: bool,
 }
 
-/// Waits until all services are ready, and hands on the login to the metadata database where that could be asked.
+/// Waits until all services are ready, and hands on the login to the metadata database where that could be asked. With `asked`, the
+/// database has answered already.
 pub(crate) fn wait<'s>(
     step: &WaitStep,
     metadb: Option<&Metadb>,
+    asked: Option<Session<'s>>,
     signals: &'s Signals,
 ) -> Result<Option<Session<'s>>, Error> {
-    if step.services.is_empty() {
-        return Session::of(metadb, signals);
+    let services: Vec<_> = step.services.iter().filter(|service| asked.is_none() || service.role != DATABASE).collect();
+    if services.is_empty() {
+        return if asked.is_some() { Ok(asked) } else { Session::of(metadb, signals) };
     }
     let target = metadb.and_then(Metadb::target);
-    let all: Vec<_> = step
-        .services
-        .iter()
+    for service in &services {
+        log::info(format_args!("waiting for the {service}, {}", step.timeout));
+    }
+    let all: Vec<_> = services
+        .into_iter()
         .map(|service| {
-            let target = target.filter(|_| service.role == "database");
+            let target = target.filter(|_| service.role == DATABASE);
             RefCell::new(Waiting { service, target, tries: 0, failure: None, ready: false, left_to_airflow: false })
         })
         .collect();
     let started = Instant::now();
-    for service in &step.services {
-        log::info(format_args!("waiting for the {service}, {}", step.timeout));
-    }
     let login = RefCell::new(None);
     let runtime = Runtime::new(signals)?;
     let done = runtime.complete("", async {
@@ -85,6 +87,9 @@ pub(crate) fn wait<'s>(
         }
         error => error,
     })?;
+    if asked.is_some() {
+        return Ok(asked);
+    }
     let is_left =
         |waiting: &RefCell<Waiting<'_>>| waiting.borrow().target.is_some() && waiting.borrow().left_to_airflow;
     let target = target.filter(|_| !all.iter().any(is_left));
