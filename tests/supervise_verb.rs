@@ -40,7 +40,7 @@ fn members_go_by_any_lines_names_and_the_start_is_that_of_a_service() {
         outcome.succeeds().same(calls, expected.map(str::to_owned).to_vec());
         outcome.same(sandbox.call_words().iter().any(|words| words.last().is_some_and(|word| word == "a b")), true);
         let outcome = sandbox.run(&[&["explain"][..], &words].concat());
-        let line = format!("8. run as equals `airflow scheduler ...`, `airflow {web}`, `airflow {worker} ...`\n");
+        let line = format!("10. run as equals `airflow scheduler ...`, `airflow {web}`, `airflow {worker} ...`\n");
         outcome.succeeds().check(outcome.stdout.contains(&line), "another plan");
     }
 }
