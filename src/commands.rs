@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use crate::airflow_version::{Line, Version};
-use crate::nearest::nearest;
+use crate::error::nearest::nearest;
 
 /// What a command needs (the table in README, "Which command gets what").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

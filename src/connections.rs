@@ -3,16 +3,20 @@
 //! The order for each: Airflow's own variable, then the puckel image's variables, then the user's own `airflow.cfg`, then the
 //! puckel image's defaults.
 
+pub(crate) mod executor;
+pub(crate) mod expansion;
+pub(crate) mod given;
+
 use std::path::PathBuf;
 
 use crate::airflow_version::{AirflowOption, Installed, Line, Version};
+use crate::connections::executor::Executor;
+use crate::connections::expansion::expanded;
+use crate::connections::given::{Found, Settled};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::executor::Executor;
-use crate::expansion::expanded;
-use crate::given::{Found, Settled};
 use crate::metadb::{Metadb, Target};
-use crate::schema::{FabTables, Migrations};
+use crate::readiness::schema::{FabTables, Migrations};
 use crate::settings::puckel::Puckel;
 use crate::source::Source;
 use crate::steps::{Change, Known, Value};

@@ -1,5 +1,8 @@
 //! Everything that can end a start: its message, its hint, its exit status.
 
+pub(crate) mod exit;
+pub(crate) mod nearest;
+
 use std::path::PathBuf;
 
 pub(crate) mod account;
@@ -11,7 +14,7 @@ use self::account::AccountError;
 use self::schema::SchemaError;
 use self::verdict::VerdictError;
 use self::wait::WaitError;
-pub(crate) use crate::exit::Exit;
+pub(crate) use crate::error::exit::Exit;
 use crate::secret::SecretKind;
 use crate::seeds::error::SeedError;
 use crate::settings::official::{PASSWORD, PASSWORD_CMD};
@@ -54,7 +57,7 @@ pub(crate) enum Error {
     /// No such executor.
     #[error(
         "cannot use the executor `{found}` of {source_of_it}: expected one of {}, or a class path",
-        crate::executor::known_names()
+        crate::connections::executor::known_names()
     )]
     Executor { source_of_it: Source, found: String, nearest: Option<String> },
     /// A given secret that is none.

@@ -2,6 +2,8 @@
 //!
 //! Knows nothing of files or variables; never shows a key, only its fingerprint.
 
+pub(crate) mod fernet_tokens;
+
 use std::fmt;
 
 use base64::Engine;

@@ -1,24 +1,28 @@
 //! What follows from the settings and the world: one field a step, in the order of `main.rs`, without effects.
 
+pub(crate) mod changes;
+pub(crate) mod differences;
+pub(crate) mod needs;
+pub(crate) mod requirements;
+pub(crate) mod user_config;
+
 use std::path::{Path, PathBuf};
 
+use self::requirements::RequirementsStep;
 use crate::account;
 use crate::airflow_version::{AirflowOption, Line, Version};
-use crate::changes;
 use crate::cli::{Job, KeyVerb};
 use crate::commands::{self, Class, Command, Lookup};
 use crate::connections::{self, Said, Server};
-use crate::differences;
 use crate::error::{Error, Found};
-use crate::explain;
 use crate::identity::{self, IdentityStep};
 use crate::launch;
 use crate::launch::pid_files::{self, PidFile};
 use crate::metadb::Metadb;
 use crate::mounts::{self, Persistence};
-use crate::needs::{Needs, Reasons};
+use crate::plan::needs::{Needs, Reasons};
 use crate::readiness;
-use crate::requirements::{self, RequirementsStep};
+use crate::report::explain;
 use crate::secret::SecretKind;
 use crate::secrets::{self, Creation, Evidence};
 use crate::seeds::SeedStep;
@@ -27,7 +31,6 @@ use crate::settings::values::Handover;
 use crate::source::Source;
 use crate::steps::{Change, ConfigStep, GroundStep, LaunchStep, MigrateStep, SecretStep, UserStep, WaitStep};
 use crate::system::world::{Files, World};
-use crate::user_config;
 use crate::verdict::VerdictStep;
 
 /// The whole start, decided.

@@ -2,6 +2,7 @@
 
 pub(crate) mod failure;
 pub(crate) mod protocol;
+pub(crate) mod schema;
 
 use std::path::Path;
 

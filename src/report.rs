@@ -1,5 +1,6 @@
 //! The dry run: the plan as text for people and as JSON for programs. Both say the same, and each step says what the log will say.
 
+pub(crate) mod explain;
 mod rendering;
 
 use std::fmt::{self, Display, Formatter};
@@ -9,9 +10,9 @@ use serde::Serialize;
 use crate::cli::{Form, Mode};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::explain::Words;
 use crate::identity::IdentityStep;
 use crate::plan::Plan;
+use crate::report::explain::Words;
 use crate::secret::SecretKind;
 use crate::secrets::Decision;
 use crate::steps::{Change, ConfigStep, MigrateStep, SecretStep, Value};

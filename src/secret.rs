@@ -1,5 +1,7 @@
 //! The secrets that Airflow must not lose: which there are, and a value that shows its fingerprint and nothing else.
 
+pub(crate) mod export;
+
 use std::fmt;
 
 use hkdf::Hkdf;

@@ -8,7 +8,7 @@ use crate::commands::Class;
 use crate::environment::Environment;
 use crate::launch::forwarding::Manner;
 use crate::readiness::protocol::Protocol;
-use crate::schema::Migrations;
+use crate::readiness::schema::Migrations;
 use crate::secret::SecretKind;
 use crate::secrets::Decision;
 use crate::settings::Settings;

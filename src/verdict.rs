@@ -1,6 +1,8 @@
 //! Whether the secrets fit the database: what is encrypted there and the keys that we hold, judged. The rows are read, and the
 //! fingerprints registered, by `system/verdict` and `system/registry`.
 
+pub(crate) mod registration;
+
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 

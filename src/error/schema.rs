@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{Error, Exit};
-use crate::schema::{Foreign, Pending, Why};
+use crate::readiness::schema::{Foreign, Pending, Why};
 
 /// Why a start ends at the schema.
 #[derive(Debug, thiserror::Error)]

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::{Error, Exit};
-use crate::registration::Entry;
 use crate::secret::SecretKind;
 use crate::source::Source;
 use crate::verdict::encrypted;
+use crate::verdict::registration::Entry;
 
 /// Why a start ends at the secrets.
 #[derive(Debug, thiserror::Error)]

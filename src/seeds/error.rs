@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::exit::Exit;
+use crate::error::exit::Exit;
 use crate::source::Source;
 
 /// Why nothing is seeded.

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Kind;
 use super::formats;
 use super::node::Node;
-use crate::nearest::nearest;
+use crate::error::nearest::nearest;
 
 /// Whose form a file has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::node::Node;
 use super::{Kind, Surroundings};
-use crate::nearest::nearest;
+use crate::error::nearest::nearest;
 use crate::template;
 
 /// Where we are, for a message; and the list of messages.

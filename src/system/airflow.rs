@@ -14,8 +14,8 @@ use super::process::{Ended, Output, ending, exit, run};
 use super::signals::{Event, Signals, interrupted};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::explain::Words;
 use crate::log;
+use crate::report::explain::Words;
 use crate::settings::values::WaitTimeout;
 use crate::steps::MigrateStep;
 

@@ -27,7 +27,7 @@ pub(crate) fn write_config(step: &ConfigStep, environment: &Environment) -> Resu
     };
     let text = template::render(template, &|name| environment.lookup(name))
         .map_err(|problem| Error::Template { template: template_source.clone(), problem })?;
-    let text = [crate::user_config::MARK, " at each start; changes here are lost.\n", &text].concat();
+    let text = [crate::plan::user_config::MARK, " at each start; changes here are lost.\n", &text].concat();
     if fs::read(path).is_ok_and(|present| present == text.as_bytes()) {
         return Ok(None);
     }

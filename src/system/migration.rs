@@ -12,7 +12,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::error::schema::{SchemaError, Waited};
 use crate::log;
-use crate::schema::{Expected, Pending, Start, State};
+use crate::readiness::schema::{Expected, Pending, Start, State};
 use crate::settings::values::WaitTimeout;
 use crate::steps::{MigrateStep, Migration};
 

@@ -9,7 +9,7 @@ use super::signals::Signals;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::log;
-use crate::requirements::{Installer, RequirementsStep};
+use crate::plan::requirements::{Installer, RequirementsStep};
 
 /// Where the hash of what is installed is noted, beside the packages: both end with the container.
 const STAMP: &str = ".airflow-entrypoint-requirements";

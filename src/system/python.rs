@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::reading::read;
 use crate::airflow_version::{Installed, interpreter, version_in_source};
 use crate::environment::Environment;
-use crate::requirements::VirtualEnvironment;
-use crate::schema::VERSIONS;
+use crate::plan::requirements::VirtualEnvironment;
+use crate::readiness::schema::VERSIONS;
 
 /// Where packages may be.
 #[derive(Default)]

@@ -11,10 +11,10 @@ use crate::error::Error;
 use crate::error::verdict::VerdictError;
 use crate::log;
 use crate::metadb::{Dialect, Metadb};
-use crate::registration::{Comparison, Entry, compare};
 use crate::secret::SecretKind;
 use crate::source::timestamp;
 use crate::verdict::VerdictStep;
+use crate::verdict::registration::{Comparison, Entry, compare};
 
 /// The table. Its name begins like nothing of Airflow's.
 const TABLE: &str = "airflow_entrypoint_secret";

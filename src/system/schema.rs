@@ -8,7 +8,9 @@ use super::metadb::{Login, Session, Trouble, text};
 use super::reading::read;
 use crate::error::Error;
 use crate::metadb::Dialect;
-use crate::schema::{self, CORE, Expected, FAB, FabTables, History, Migrations, Presence, State, Stored, is_migration};
+use crate::readiness::schema::{
+    self, CORE, Expected, FAB, FabTables, History, Migrations, Presence, State, Stored, is_migration,
+};
 
 /// A table of 1.10 and 2.x that Airflow 3 has dropped.
 const BEFORE_3: &str = "sla_miss";

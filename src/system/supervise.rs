@@ -16,10 +16,10 @@ use super::process::{Place, command, ending, exit, is_lost, pid_of, reap, spawn}
 use super::signals::{Signals, Taken};
 use crate::environment::Environment;
 use crate::error::{Error, Exit};
-use crate::explain::{Words, role};
 use crate::launch::forwarding::withheld;
 use crate::launch::restart;
 use crate::log;
+use crate::report::explain::{Words, role};
 use crate::settings::values::WaitTimeout;
 use crate::steps::Supervise;
 

@@ -10,7 +10,7 @@ use super::store::Secrets;
 use crate::error::Error;
 use crate::error::verdict::VerdictError;
 use crate::fernet_keys::FernetKeys;
-use crate::fernet_tokens::Reader;
+use crate::fernet_keys::fernet_tokens::Reader;
 use crate::log;
 use crate::metadb::{Dialect, Metadb};
 use crate::plan::Plan;

@@ -19,7 +19,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Unreadable};
 use crate::identity::Users;
 use crate::mounts;
-use crate::requirements::VirtualEnvironment;
+use crate::plan::requirements::VirtualEnvironment;
 use crate::secret::SecretKind;
 use crate::secrets::{Printed, Stored};
 use crate::settings::{SETTINGS_FILE, SETTINGS_FILE_VARIABLE, Settings, SettingsFile};

@@ -1,7 +1,7 @@
 //! What a command gets before it runs, and why (the table in README).
 
 use crate::commands::{Class, Command};
-use crate::requirements::RequirementsStep;
+use crate::plan::requirements::RequirementsStep;
 use crate::seeds::SeedStep;
 use crate::settings::Settings;
 use crate::settings::values::{Choice, Prepare, WaitTimeout};

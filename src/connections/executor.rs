@@ -2,7 +2,7 @@
 
 use crate::airflow_version::Line;
 use crate::error::Error;
-use crate::nearest::nearest;
+use crate::error::nearest::nearest;
 use crate::source::Source;
 
 /// Every executor that an Airflow line ships or knows by a short name.

@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn the_readme_has_every_exit_status() {
-        let readme = include_str!("../README.md");
+        let readme = include_str!("../../README.md");
         for exit in [
             Exit::Bug,
             Exit::CannotCreate,
