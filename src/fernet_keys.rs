@@ -106,6 +106,17 @@ impl FernetKeys {
         other.0.iter().all(|key| self.0.contains(key))
     }
 
+    /// Each key alone, in order.
+    pub(crate) fn each(&self) -> impl ExactSizeIterator<Item = Self> {
+        self.0.iter().map(|key| Self(vec![key.clone()]))
+    }
+
+    /// The key of this fingerprint in front, and the others as they are; none where it is not among them.
+    pub(crate) fn promoted(&self, print: &str) -> Option<Self> {
+        let promoted = self.each().find(|key| key.fingerprints() == print)?;
+        Some(promoted.followed_by(self))
+    }
+
     /// The half of each key that signs (Fernet specification, "Key Format").
     pub(crate) fn signing_keys(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(|key| &key.0[..KEY_BYTES / 2])

@@ -29,6 +29,7 @@ mod readiness;
 mod registration;
 mod report;
 mod requirements;
+mod rotation;
 mod schema;
 mod secret;
 mod secrets;

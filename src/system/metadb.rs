@@ -148,6 +148,12 @@ impl Login {
         Ok(query.execute(&mut self.connection).await?.rows_affected())
     }
 
+    /// Says something about a transaction, as text: MySQL prepares no such statement.
+    pub(super) async fn say(&mut self, sql: &'static str) -> Result<(), Trouble> {
+        sqlx::raw_sql(sql).execute(&mut self.connection).await?;
+        Ok(())
+    }
+
     /// Not kept prepared: behind a pooler the next statement may reach another connection of the server's.
     fn query<'q>(&self, sql: &str, arguments: &[Argument<'_>]) -> Query<'q, Any, AnyArguments> {
         let sql = if self.dialect == Dialect::Postgres { numbered(sql) } else { sql.to_owned() };

@@ -104,7 +104,8 @@ impl Files {
         let home = environment.airflow_home();
         let config_path = environment.os("AIRFLOW_CONFIG").map_or_else(|| home.join("airflow.cfg"), PathBuf::from);
         let key_dir = key_dir(settings, world);
-        let template = settings.template.as_ref().map(|path| Ok((path.clone(), required(path, "template")?)));
+        let template =
+            settings.template.as_ref().map(|path| Ok::<_, Error>((path.clone(), required(path, "template")?)));
         let requirements = settings.requirements.is_file();
         let installs = requirements || !settings.official.requirements.is_empty();
         Ok(Self {
