@@ -18,6 +18,9 @@ pub(crate) enum RotationError {
     /// The rows cannot be asked for.
     #[error("cannot tell which key the encrypted values need: {why}")]
     DatabaseUnknown { why: String },
+    /// Somebody who runs has still an older key in front.
+    #[error("cannot finish the rotation: somebody has written {} with an older key meanwhile ({names})", encrypted(*values))]
+    Meanwhile { values: u64, names: String },
     /// The keys are somewhere else than in the key folder.
     #[error("cannot change the Fernet key of {source_of_it}: it is not in the key folder, so that only you can")]
     NotOurs { source_of_it: Source, order: String },
@@ -31,7 +34,7 @@ pub(crate) enum RotationError {
     #[error("cannot do that now: the Fernet key `{print}` is staged")]
     StagedAlready { print: String },
     /// Rows that only an older key reads.
-    #[error("cannot retire the Fernet key `{keys}`: {} need it ({names})", encrypted(*values))]
+    #[error("cannot retire the Fernet key `{keys}`: {} {} it ({names})", encrypted(*values), if *values == 1 { "needs" } else { "need" })]
     StillNeeded { keys: String, values: u64, names: String },
     /// The last rotation is not at its end.
     #[error("cannot stage another Fernet key: the last rotation is not finished (the keys are `{keys}`)")]
@@ -51,7 +54,7 @@ impl RotationError {
             | Self::NothingStaged { .. }
             | Self::StagedAlready { .. }
             | Self::Unfinished { .. } => Exit::Configuration,
-            Self::StillNeeded { .. } | Self::Unread { .. } => Exit::SecretsMisfit,
+            Self::Meanwhile { .. } | Self::StillNeeded { .. } | Self::Unread { .. } => Exit::SecretsMisfit,
         }
     }
 
@@ -59,6 +62,9 @@ impl RotationError {
         Some(match self {
             Self::Busy { .. } | Self::Changed { .. } => "try again when it has ended".to_owned(),
             Self::DatabaseUnknown { .. } => return None,
+            Self::Meanwhile { .. } => {
+                "restart what still runs with it, then `airflow-entrypoint key reencrypt` again".to_owned()
+            }
             Self::NotOurs { source_of_it, order } => format!(
                 "make a key with `openssl rand -base64 32` and set {source_of_it} to the keys in this order, joined by commas: {order}"
             ),

@@ -98,7 +98,11 @@ impl Place {
     }
 
     fn id(&self) -> String {
-        if self.numbered { "id".to_owned() } else { self.text("id") }
+        match self.numbered {
+            // With its table, so that PostgreSQL does not sort by the text that is selected under the same name.
+            true => format!("{}.id", self.quoted(self.table)),
+            false => self.text("id"),
+        }
     }
 
     fn value(&self, column: &str, flag: Option<&str>) -> String {

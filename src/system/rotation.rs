@@ -141,11 +141,8 @@ impl<'p> Keys<'p> {
             log::warning(format_args!("no key reads {}; they stay as they are", after.unread.unread_names()));
         }
         if after.older.unread > 0 {
-            log::warning(format_args!(
-                "meanwhile somebody has encrypted {} with an older key: restart what still runs with it, then `key reencrypt` again",
-                after.older.unread_names()
-            ));
-            return Ok(());
+            let (values, names) = (after.older.unread, after.older.unread_names());
+            return Err(RotationError::Meanwhile { values, names }.into());
         }
         let (first, older) = (first(keys), rotation::older(keys));
         let next = match (older.is_empty(), self.state.staged()) {
