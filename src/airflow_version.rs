@@ -90,6 +90,14 @@ impl Version {
         }
     }
 
+    /// The command that makes the roles besides `Admin` and `Public`, which a web server makes too when it starts.
+    pub(crate) fn roles_command(self) -> &'static [&'static str] {
+        match self.line() {
+            Line::V1 => &["sync_perm"],
+            Line::V2 | Line::V3 => &["sync-perm"],
+        }
+    }
+
     /// The command that succeeds once the schema is there. 1.10 has none made for it; one that reads a table serves (its
     /// migrations are one transaction), and this one is spelt the same in all of 1.10.
     pub(crate) fn schema_check(self, seconds: u64) -> Vec<String> {
@@ -138,6 +146,7 @@ impl AirflowOption {
     pub(crate) const LOAD_EXAMPLES: Self = Self::new("core", "load_examples");
     pub(crate) const RESULT_BACKEND: Self = Self::new("celery", "result_backend");
     pub(crate) const SIMPLE_AUTH_PASSWORDS: Self = Self::new("core", "simple_auth_manager_passwords_file");
+    pub(crate) const SIMPLE_AUTH_USERS: Self = Self::new("core", "simple_auth_manager_users");
     pub(crate) const WEBSERVER_SECRET_KEY: Self = Self::new("webserver", "secret_key");
 
     /// All that we set or may remove.

@@ -1,7 +1,7 @@
 //! Our command line: which of our verbs was meant, or the command of Airflow to run. Everything behind it is left alone.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::launch::dumb_init::{self, Asked};
 use crate::launch::forwarding::{Manner, Scope};
 use crate::rotation::{Others, Rotation, Unread};
+use crate::seeds::SeedMode;
 
 /// The ENTRYPOINT of an Airflow container.
 ///
@@ -47,6 +48,16 @@ enum Verbs {
         /// Print secrets and passwords as they are
         #[arg(long)]
         show_secrets: bool,
+    },
+    /// Write connections, variables and pools of files into the database, and end
+    #[command(override_usage = "airflow-entrypoint seed [--mode add|sync] [FILE...]")]
+    Seed {
+        /// `add`: what is there already stays as it is; `sync`: it becomes what the files say; by default as `ENTRYPOINT_SEED_MODE` says
+        #[arg(long, value_enum, hide_possible_values = true)]
+        mode: Option<SeedMode>,
+        /// Files or folders; by default those of `ENTRYPOINT_SEED`
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
     /// Prepare everything (secrets, airflow.cfg, database), and end
     Setup,
@@ -177,6 +188,8 @@ pub(crate) enum Job {
     Key(KeyVerb),
     /// Print this.
     Say(String),
+    /// Seed from these files, or from those of the settings, and end.
+    Seed { files: Vec<PathBuf>, mode: Option<SeedMode> },
     /// Prepare and end.
     Setup,
     /// Run these commands of Airflow, one an argument, as equals.
@@ -221,6 +234,7 @@ fn read(arguments: Vec<OsString>) -> Result<Invocation, Error> {
         ("init", next) if taken == 0 && !asks_for_help(next) => Ok(Invocation { mode, job: init(&rest[1..])? }),
         ("supervise", next) if !asks_for_help(next) => Ok(Invocation { mode, job: Job::Supervise(rest[1..].to_vec()) }),
         ("setup", _) if taken > 0 && rest.len() == 1 => Ok(Invocation { mode, job: Job::Setup }),
+        ("seed", _) => Ok(Invocation { mode, ..verb(rest)? }),
         ("help" | "init" | "key" | "setup" | "supervise", _) if taken == 0 => verb(&arguments),
         _ => Ok(Invocation { mode, job: command(rest) }),
     }
@@ -276,6 +290,7 @@ fn verb(arguments: &[OsString]) -> Result<Invocation, Error> {
     let parsed =
         Cli::try_parse_from(std::iter::once(OsString::from("airflow-entrypoint")).chain(arguments.iter().cloned()));
     let job = match parsed {
+        Ok(Cli { verb: Verbs::Seed { files, mode } }) => Job::Seed { files, mode },
         Ok(Cli { verb: Verbs::Setup }) => Job::Setup,
         Ok(Cli { verb: Verbs::Init | Verbs::Supervise }) => {
             return Err(Error::Usage { message: format!("the verb `{}` needs a command", arguments[0].display()) });

@@ -37,6 +37,12 @@ fn verbs() {
     assert_eq!(read("key export --as k8s-secret").unwrap().job, Job::Key(export));
     assert!(read("key shwo").unwrap_err().contains("unrecognized subcommand `shwo`"));
     assert_eq!(read("explain setup"), Ok(Invocation { mode: Mode::Explain(Form::Text), job: Job::Setup }));
+    let seed = |mode, files: &[&str]| Job::Seed { mode, files: files.iter().map(PathBuf::from).collect() };
+    assert_eq!(read("seed").unwrap().job, seed(None, &[]));
+    assert_eq!(read("seed --mode sync a b").unwrap().job, seed(Some(SeedMode::Sync), &["a", "b"]));
+    assert_eq!(read("explain seed a"), Ok(Invocation { mode: Mode::Explain(Form::Text), job: seed(None, &["a"]) }));
+    assert_eq!(read("-- seed a"), run(Mode::Carry, "seed a", true));
+    assert!(read("seed --mode all").unwrap_err().contains("invalid value `all`"));
     let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
     assert_eq!(read("supervise a b").unwrap().job, Job::Supervise(words("a b")));
     assert_eq!(

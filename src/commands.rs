@@ -16,6 +16,8 @@ pub(crate) enum Class {
     Other,
     /// A command of Airflow that needs no database.
     Plain,
+    /// Our verb `seed`.
+    Seed,
     /// A long-running part of Airflow.
     Service,
     /// Our verb `setup`.

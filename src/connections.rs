@@ -17,7 +17,7 @@ use crate::settings::puckel::Puckel;
 use crate::source::Source;
 use crate::steps::{Change, Known, Value};
 use crate::urls::parts;
-use crate::urls::{self, Endpoint};
+use crate::urls::{self, Endpoint, Redacted};
 
 /// What follows from the variables about Airflow's connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(crate) enum Server {
     /// There is no server: SQLite, with its file where the URL names one.
     None { file: Option<PathBuf> },
     /// It listens at any one of these.
-    Listens { endpoints: Vec<Endpoint>, source: Source },
+    Listens { endpoints: Vec<Endpoint>, url: Redacted<String>, source: Source },
     /// A service without a server of its own to wait for (SQS).
     Serverless { scheme: String, source: Source },
 }
@@ -214,7 +214,7 @@ impl Said<'_> {
                 let file = file.unwrap_or_else(|| self.environment.airflow_home().join("airflow.db"));
                 Metadb::Asked(Target::sqlite(&file, Source::Default))
             }
-            (Server::Listens { endpoints, source }, Some(url)) => {
+            (Server::Listens { endpoints, source, .. }, Some(url)) => {
                 match Target::server(&url, endpoints, source.clone()) {
                     Some(target) => Metadb::Asked(target.in_schema(self.schema().as_deref())),
                     None => Metadb::LeftToAirflow(format!("there is no driver of ours for the URL of {source}")),
@@ -304,6 +304,6 @@ impl Said<'_> {
         if endpoints.is_empty() {
             return Ok(Server::Serverless { scheme: scheme.to_owned(), source: source.clone() });
         }
-        Ok(Server::Listens { endpoints, source: source.clone() })
+        Ok(Server::Listens { endpoints, url: Redacted(url.into_owned()), source: source.clone() })
     }
 }

@@ -2,15 +2,20 @@
 
 use std::path::PathBuf;
 
+pub(crate) mod account;
 pub(crate) mod rotation;
 pub(crate) mod schema;
 pub(crate) mod verdict;
+pub(crate) mod wait;
 
+use self::account::AccountError;
 use self::rotation::RotationError;
 use self::schema::SchemaError;
 use self::verdict::VerdictError;
+use self::wait::WaitError;
 pub(crate) use crate::exit::Exit;
 use crate::secret::SecretKind;
+use crate::seeds::error::SeedError;
 use crate::settings::official::{PASSWORD, PASSWORD_CMD};
 use crate::source::Source;
 use crate::template::TemplateError;
@@ -18,6 +23,12 @@ use crate::template::TemplateError;
 /// Why a start ends. A message never holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    /// The account that is asked for.
+    #[error(transparent)]
+    Account(Box<AccountError>),
+    /// What has to do with a seed.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
     /// Asked for a secret that we do not have.
     #[error("cannot show the {kind}: {why}")]
     NoSecret { kind: SecretKind, why: String },
@@ -107,9 +118,6 @@ pub(crate) enum Error {
     /// A template that cannot be filled in.
     #[error("cannot render `airflow.cfg`: {}:{}:{}: {problem}", template.plain(), problem.line, problem.column)]
     Template { template: Source, problem: TemplateError },
-    /// A database or broker that does not answer.
-    #[error("cannot reach the {role} `{address}`: {cause} (tries: {tries}, in {time})")]
-    Unreachable { role: &'static str, address: String, cause: String, tries: u32, time: String },
     /// A file that cannot be read.
     #[error("cannot read the {what} `{}`: {cause}", path.display())]
     Unreadable { what: String, path: PathBuf, cause: Unreadable },
@@ -124,7 +132,10 @@ pub(crate) enum Error {
     Usage { message: String },
     /// The secrets do not fit the database.
     #[error(transparent)]
-    Verdict(VerdictError),
+    Verdict(Box<VerdictError>),
+    /// A server that is not ready, or does not let us in.
+    #[error(transparent)]
+    Wait(Box<WaitError>),
 }
 
 /// Why a file cannot be read or written.
@@ -151,7 +162,9 @@ impl Error {
     /// The status to leave with.
     pub(crate) fn exit(&self) -> Exit {
         match self {
+            Self::Account(_) => Exit::Configuration,
             Self::Bug { .. } => Exit::Bug,
+            Self::Seed(error) => error.exit(),
             Self::CannotBecome { .. }
             | Self::CannotWrite { denied: true, .. }
             | Self::FolderNotWritable { cause: Unreadable::Denied(_), .. }
@@ -162,12 +175,13 @@ impl Error {
             }
             Self::CannotRun { .. } => Exit::NotExecutable,
             Self::Interrupted { signal, .. } => Exit::Signal(*signal),
-            Self::Metadb { .. } | Self::SchemaNotReady { .. } | Self::Unreachable { .. } => Exit::Unavailable,
+            Self::Metadb { .. } | Self::SchemaNotReady { .. } => Exit::Unavailable,
             Self::Schema(error) => error.exit(),
             Self::StepFailed { status, .. } => Exit::Command(*status),
             Self::Rotation(error) => error.exit(),
             Self::Usage { .. } => Exit::Usage,
             Self::Verdict(error) => error.exit(),
+            Self::Wait(error) => error.exit(),
             Self::BothSet { .. }
             | Self::DamagedSecret { .. }
             | Self::Executor { .. }
@@ -193,6 +207,8 @@ impl Error {
     pub(crate) fn hint(&self) -> Option<String> {
         let did_you_mean = |nearest: &Option<String>| nearest.as_ref().map(|name| format!("did you mean `{name}`?"));
         Some(match self {
+            Self::Account(error) => error.hint(),
+            Self::Seed(error) => return error.hint(),
             Self::Bug { .. } => "this is a bug of airflow-entrypoint; please report it".to_owned(),
             Self::CannotBecome { .. } => {
                 "start the container as that user (`user:`), or as root with `cap_add: [SETUID, SETGID, CHOWN]`".to_owned()
@@ -260,9 +276,6 @@ impl Error {
             }
             Self::Setting { .. } => return None,
             Self::SettingsFile { .. } | Self::StepFailed { .. } | Self::Template { .. } => return None,
-            Self::Unreachable { .. } => {
-                "is it running, and is it on this container's network? `ENTRYPOINT_WAIT_TIMEOUT` sets how long to wait".to_owned()
-            }
             Self::Unreadable { path, cause: Unreadable::Denied(_), .. } => format!(
                 "let this user read `{}` (chown or chmod it where it comes from, or set `user:` of the container)",
                 path.display()
@@ -274,6 +287,7 @@ impl Error {
             }
             Self::Usage { .. } => "`airflow-entrypoint --help` lists the commands".to_owned(),
             Self::Verdict(error) => return error.hint(),
+            Self::Wait(error) => error.hint().to_owned(),
         })
     }
 }

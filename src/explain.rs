@@ -9,8 +9,9 @@ use crate::launch::forwarding::Scope;
 use crate::plan::Plan;
 use crate::secret::Secret;
 use crate::secrets::Decision;
+use crate::settings::values::UserMode;
 use crate::source::Source;
-use crate::steps::{ConfigStep, LaunchStep, MigrateStep, Migration, SecretStep, Service, UserStep};
+use crate::steps::{ConfigStep, Keeper, LaunchStep, MigrateStep, Migration, SecretStep, Service, UserStep};
 
 impl Plan {
     /// What is worth saying before anything happens.
@@ -111,7 +112,14 @@ impl Display for MigrateStep {
 
 impl Display for UserStep {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "create the account `{}`, if there is none of that name", self.username)
+        write!(f, "create the account `{}`", self.account.username)?;
+        if let Keeper::PasswordFile(path) = &self.keeper {
+            write!(f, " in `{}`", path.display())?;
+        }
+        f.write_str(match self.mode {
+            UserMode::Create => ", if there is none of that name",
+            UserMode::Sync => ", or update the one of that name",
+        })
     }
 }
 
@@ -145,6 +153,7 @@ impl Display for Class {
             Self::Key => "secrets",
             Self::Other => "not Airflow's",
             Self::Plain => "needs no database",
+            Self::Seed => "seed",
             Self::Service => "service",
             Self::Setup => "set-up",
             Self::Task => "one task",

@@ -95,10 +95,10 @@ impl Renewer {
     fn renewed(&self, index: usize) -> Option<String> {
         let bytes = &self.reader.bytes;
         let made = u64::from_be_bytes(bytes.get(1..9)?.try_into().ok()?);
-        let plain = Zeroizing::new(self.keys.get(index)?.decrypt(&URL_SAFE.encode(bytes)).ok()?);
+        let plain = Zeroizing::new(self.keys.get(index)?.decrypt_at_time(&URL_SAFE.encode(bytes), None, made).ok()?);
         let first = self.keys.first()?;
         let renewed = first.encrypt_at_time(&plain, made);
-        (Zeroizing::new(first.decrypt(&renewed).ok()?) == plain).then_some(renewed)
+        (Zeroizing::new(first.decrypt_at_time(&renewed, None, made).ok()?) == plain).then_some(renewed)
     }
 }
 
@@ -106,10 +106,11 @@ impl Renewer {
 mod tests {
     use super::*;
 
-    fn key_and_token(text: &str) -> (String, String) {
-        let key = fernet::Fernet::generate_key();
-        let token = fernet::Fernet::new(&key).unwrap().encrypt(text.as_bytes());
-        (key, token)
+    const KEY: &str = "46BKJoQYlPPOexq0OhDZnIlNepKFf87WFwLbfzqDDho=";
+    const OTHER: &str = "7qmma0wOpce2BrpK8rdF8708-tO0ikF09KaKpnOyE9I=";
+
+    fn token(text: &str) -> String {
+        fernet::Fernet::new(KEY).unwrap().encrypt(text.as_bytes())
     }
 
     fn reader(keys: &str) -> Reader {
@@ -119,17 +120,15 @@ mod tests {
     #[test]
     fn any_key_of_a_list_reads_and_no_other_does() {
         for text in ["", "x", "Grüße, 世界", &"long".repeat(16_384)] {
-            let (key, token) = key_and_token(text);
-            let (other, _) = key_and_token("");
-            assert!(reader(&key).reads(&token) && reader(&format!("{other},{key}")).reads(&token));
-            assert!(!reader(&other).reads(&token));
+            let token = token(text);
+            assert!(reader(KEY).reads(&token) && reader(&format!("{OTHER},{KEY}")).reads(&token));
+            assert!(!reader(OTHER).reads(&token));
         }
     }
 
     #[test]
     fn decoration_is_passed_over_as_python_does() {
-        let (key, token) = key_and_token("value");
-        let mut reader = reader(&key);
+        let (token, mut reader) = (token("value"), reader(KEY));
         let standard = token.replace('-', "+").replace('_', "/");
         for token in
             [format!("{token}\n"), format!(" {token}"), format!("\"{token}\""), standard, format!("{token}====")]
@@ -140,8 +139,7 @@ mod tests {
 
     #[test]
     fn what_is_no_whole_token_is_not_read() {
-        let (key, token) = key_and_token("value");
-        let mut reader = reader(&key);
+        let (token, mut reader) = (token("value"), reader(KEY));
         let mut bytes = URL_SAFE.decode(&token).unwrap();
         for text in ["", "plain text", "gAAAAA", &token[..token.len() - 4], &token[4..]] {
             assert!(!reader.reads(text), "{text:?}");
@@ -157,21 +155,23 @@ mod tests {
 
     #[test]
     fn a_renewed_token_is_the_same_under_the_first_key() {
-        let (old, new) = (fernet::Fernet::generate_key(), fernet::Fernet::generate_key());
+        let (old, new) = (KEY, OTHER);
         let list = FernetKeys::parse(format!("{new},{old}").as_bytes()).unwrap();
         let mut renewer = Renewer::new(&list).unwrap();
         for text in ["", "x", "Grüße, 世界", &"long".repeat(16_384)] {
-            let token = Fernet::new(&old).unwrap().encrypt_at_time(text.as_bytes(), 1_234_567_890);
+            let token = Fernet::new(old).unwrap().encrypt_at_time(text.as_bytes(), 1_234_567_890);
             // Python's base64 passes over what is none.
             for written in [token.clone(), format!("\"{token}\"\n")] {
                 let Renewal::Renewed(renewed) = renewer.renew(&written) else { panic!("{written:?}") };
-                assert_eq!(Fernet::new(&new).unwrap().decrypt(&renewed).unwrap(), text.as_bytes());
-                assert!(Fernet::new(&old).unwrap().decrypt(&renewed).is_err());
+                assert_eq!(Fernet::new(new).unwrap().decrypt(&renewed).unwrap(), text.as_bytes());
+                assert!(Fernet::new(old).unwrap().decrypt(&renewed).is_err());
                 assert_eq!(URL_SAFE.decode(&renewed).unwrap()[1..9], 1_234_567_890_u64.to_be_bytes());
                 assert_eq!(renewer.renew(&renewed), Renewal::Current);
             }
         }
-        assert_eq!(renewer.renew(&key_and_token("foreign").1), Renewal::Unread);
+        let ahead = Fernet::new(old).unwrap().encrypt_at_time(b"x", 1 << 40);
+        assert!(matches!(renewer.renew(&ahead), Renewal::Renewed(_)));
+        assert_eq!(renewer.renew(&Fernet::new(FOREIGN).unwrap().encrypt(b"x")), Renewal::Unread);
         assert_eq!(renewer.renew("{\"plain\": 1}"), Renewal::Unread);
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn decide(
     version: Version,
     world: &World,
 ) -> LaunchStep {
-    if matches!(command.class, Class::Key | Class::Setup) {
+    if matches!(command.class, Class::Key | Class::Seed | Class::Setup) {
         return LaunchStep::End;
     }
     let with_scheduler = match settings.web_scheduler {

@@ -1,6 +1,7 @@
 //! The ENTRYPOINT of an Airflow container: settles the secrets, writes `airflow.cfg`, readies the database, and becomes the
 //! command.
 
+mod account;
 mod airflow_version;
 mod changes;
 mod cli;
@@ -14,6 +15,7 @@ mod exit;
 mod expansion;
 mod explain;
 mod export;
+mod failure;
 mod fernet_keys;
 mod fernet_tokens;
 mod given;
@@ -25,6 +27,7 @@ mod mounts;
 mod nearest;
 mod needs;
 mod plan;
+mod protocol;
 mod readiness;
 mod registration;
 mod report;
@@ -33,6 +36,7 @@ mod rotation;
 mod schema;
 mod secret;
 mod secrets;
+mod seeds;
 mod settings;
 mod source;
 mod steps;
@@ -48,11 +52,11 @@ use crate::cli::Job;
 use crate::error::{Error, Exit};
 use crate::plan::Plan;
 use crate::settings::Settings;
-use crate::system::metadb::Session;
 use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
 use crate::system::{
-    airflow, alias, files, ground, init, keys, packages, pid_files, process, services, store, user, verdict as judging,
+    airflow, alias, files, ground, init, keys, packages, pid_files, process, seed_files, seeds as sowing, services,
+    store, user, verdict as judging,
 };
 
 fn main() -> ExitCode {
@@ -87,6 +91,7 @@ fn start() -> Result<Exit, Error> {
 
     plan.notes().for_each(log::info);
     plan.warnings.iter().for_each(log::warning);
+    let seeds = seed_files::gather(plan.seed.as_ref(), &world.environment)?;
     judging::before_a_key_is_made(&plan, &signals)?;
     let secrets = store::settle(&plan.secrets)?;
     if let Job::Key(verb) = invocation.job {
@@ -100,11 +105,13 @@ fn start() -> Result<Exit, Error> {
         environment.set_path("AIRFLOW_CONFIG", elsewhere);
     }
     packages::install(plan.requirements.as_ref(), &mut environment, &signals)?;
-    services::wait(&plan.wait, &signals)?;
-    let mut metadb = Session::of(plan.metadb.as_ref(), &signals)?;
+    airflow::must_have_a_login(plan.user.as_ref())?;
+    let mut metadb = services::wait(&plan.wait, plan.metadb.as_ref(), &signals)?;
     airflow::migrate(&plan.migrate, &mut metadb, &environment, &signals)?;
     judging::judge(&plan, &mut metadb, &secrets)?;
-    airflow::create_user(plan.user.as_ref(), &environment, &signals)?;
+    airflow::create_user(plan.user.as_ref(), &mut metadb, &environment, &signals)?;
+    sowing::sow(seeds.as_ref(), &mut metadb, &secrets)?;
+    drop(metadb); // the server is told good-bye
     pid_files::clear(&plan.pid_files);
     process::launch(&plan.launch, &environment, &signals)
 }

@@ -1,10 +1,12 @@
 //! The metadata database as we ask it ourselves: SQLAlchemy's URL in the form that our own driver takes.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
 
 use crate::source::Source;
+use crate::steps::Service;
 use crate::urls::parts::encode;
 use crate::urls::{Endpoint, Redacted};
 
@@ -83,6 +85,11 @@ impl Target {
         Some(Self { dialect, addresses, source })
     }
 
+    /// A server that is waited for and is not the metadata database.
+    pub(crate) fn of(service: &Service) -> Option<Self> {
+        Self::server(service.url.0.trim_start_matches("db+"), &service.endpoints, service.source.clone())
+    }
+
     /// With Airflow's tables in this schema (`[database] sql_alchemy_schema`), which only PostgreSQL has. Alembic's table of versions stays
     /// in the default one.
     pub(crate) fn in_schema(mut self, schema: Option<&str>) -> Self {
@@ -96,6 +103,16 @@ impl Target {
     pub(crate) fn file(&self) -> Option<PathBuf> {
         let first = self.addresses.first().filter(|_| self.dialect == Dialect::Sqlite)?;
         Some(PathBuf::from(&first.name))
+    }
+}
+
+impl Address {
+    /// The same at one address of its name's; none where the name itself is needed, or cannot be replaced.
+    pub(crate) fn at(&self, dialect: Dialect, ip: IpAddr) -> Option<Self> {
+        let replaceable = dialect == Dialect::Postgres && !self.url.0.contains("sslmode=verify-full");
+        let joint = if self.url.0.contains('?') { '&' } else { '?' };
+        let url = Redacted(format!("{}{joint}host={}", self.url.0, encode(&ip.to_string())));
+        replaceable.then(|| Self { url, ..self.clone() })
     }
 }
 
@@ -134,6 +151,11 @@ impl Parts {
     fn address(&self, dialect: Dialect, endpoint: &Endpoint) -> Address {
         let mut query = self.query.clone();
         let host = match (dialect, endpoint) {
+            // The driver takes the brackets of an IPv6 address for a part of its name.
+            (Dialect::Postgres, Endpoint::Tcp { host, port }) if host.contains(':') => {
+                query.extend([("host", host.clone()), ("port", port.to_string())]);
+                "localhost".to_owned()
+            }
             (_, Endpoint::Tcp { .. }) => endpoint.to_string(),
             (Dialect::MySql, Endpoint::Unix(path)) => {
                 query.push(("socket", path.clone()));
@@ -191,7 +213,7 @@ mod tests {
             ("postgresql://u:p@h1:1,h2:2/a", &["postgres://u:p@h1:1/a", "postgres://u:p@h2:2/a"]),
             (
                 "postgresql://u@[::1]/a?sslmode=require&connect_timeout=3",
-                &["postgres://u@[::1]:5432/a?sslmode=require"],
+                &["postgres://u@localhost/a?sslmode=require&host=%3A%3A1&port=5432"],
             ),
             ("postgresql://u:p@/a?host=/run/pg&port=5433", &["postgres://u:p@localhost/a?host=%2Frun%2Fpg&port=5433"]),
             ("postgresql://u:p@h/a%20b?dbname=a%20b", &["postgres://u:p@h:5432/a%20b"]),

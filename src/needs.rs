@@ -1,11 +1,11 @@
 //! What a command gets before it runs, and why (the table in README).
 
-use crate::commands::{Class, Command, airflow};
+use crate::commands::{Class, Command};
 use crate::requirements::RequirementsStep;
+use crate::seeds::SeedStep;
 use crate::settings::Settings;
-use crate::settings::official::AdminUser;
 use crate::settings::values::{Choice, Prepare, WaitTimeout};
-use crate::steps::{MigrateStep, UserStep, WaitStep};
+use crate::steps::{MigrateStep, WaitStep};
 
 /// What a class of commands gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,7 @@ pub(crate) struct Reasons {
     pub wait: String,
     pub migrate: String,
     pub user: String,
+    pub seed: String,
 }
 
 impl Needs {
@@ -38,7 +39,7 @@ impl Needs {
         let user = airflows && settings.official.user.is_some();
         let migrate = service
             || airflows && settings.official.migrate.is_some_and(|(yes, _)| yes) && settings.migrate == Choice::Yes;
-        let database = service || class == Class::Database || user || migrate;
+        let database = service || matches!(class, Class::Database | Class::Seed) || user || migrate;
         Self {
             class,
             database,
@@ -50,22 +51,6 @@ impl Needs {
         }
     }
 
-    /// The account to create.
-    pub(crate) fn user(self, settings: &Settings, create: &[&str]) -> Option<UserStep> {
-        let user = settings.official.user.as_ref().filter(|_| self.user)?;
-        let AdminUser { username, firstname, lastname, email, role, password } = user;
-        let mut words = airflow(create);
-        let options = [
-            ("--username", username),
-            ("--firstname", firstname),
-            ("--lastname", lastname),
-            ("--email", email),
-            ("--role", role),
-        ];
-        words.extend(options.into_iter().flat_map(|(option, value)| [option.into(), value.into()]));
-        Some(UserStep { username: username.clone(), words, password: password.clone() })
-    }
-
     /// Why the steps are what they are.
     pub(crate) fn reasons(
         self,
@@ -73,16 +58,18 @@ impl Needs {
         requirements: Option<&RequirementsStep>,
         wait: &WaitStep,
         migrate: &MigrateStep,
+        seed: Option<&SeedStep>,
         command: &Command,
     ) -> Reasons {
         Reasons {
+            seed: self.why_seed(settings, seed),
             requirements: self.why_requirements(settings, requirements),
             wait: self.why_wait(settings, wait),
             migrate: self.why_migrate(settings, migrate, command),
             user: match &settings.official.user {
                 None => "`_AIRFLOW_WWW_USER_CREATE` asks for none".to_owned(),
                 Some(_) if self.user => "`_AIRFLOW_WWW_USER_CREATE` asks for it".to_owned(),
-                Some(_) => "this Airflow keeps no accounts in the database, or the command is not Airflow's".to_owned(),
+                Some(_) => "the command is not Airflow's".to_owned(),
             },
         }
     }
@@ -96,6 +83,16 @@ impl Needs {
                 settings.requirements.display()
             ),
             None => "only a service installs any".to_owned(),
+        }
+    }
+
+    fn why_seed(self, settings: &Settings, step: Option<&SeedStep>) -> String {
+        let said = settings.written.iter().find(|(name, ..)| *name == "seed").map(|(.., source)| source.to_string());
+        match (step, said) {
+            (Some(_), _) if self.class == Class::Seed => "that is what it is for".to_owned(),
+            (Some(_), said) => format!("{} says so", said.unwrap_or_default()),
+            (None, None) => "`ENTRYPOINT_SEED` names no file".to_owned(),
+            (None, Some(_)) => "a service that migrates, `setup` or `seed` does".to_owned(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::account;
 use crate::airflow_version::{AirflowOption, Line, Version};
 use crate::changes;
 use crate::cli::{Job, KeyVerb};
@@ -20,6 +21,7 @@ use crate::readiness;
 use crate::requirements::{self, RequirementsStep};
 use crate::secret::SecretKind;
 use crate::secrets::{self, Creation, Evidence};
+use crate::seeds::SeedStep;
 use crate::settings::Settings;
 use crate::settings::values::Handover;
 use crate::source::Source;
@@ -62,6 +64,7 @@ pub(crate) struct Plan {
     pub migrate: MigrateStep,
     pub verdict: VerdictStep,
     pub user: Option<UserStep>,
+    pub seed: Option<SeedStep>,
     /// What may be left of an earlier process of the same role.
     pub pid_files: Vec<PidFile>,
     pub launch: LaunchStep,
@@ -114,14 +117,20 @@ impl Plan {
             version,
         };
         let mut warnings = [settings.warnings.clone(), connections.warnings.clone()].concat();
-        if needs.user && !said.keeps_accounts() {
-            needs.user = false;
-            warnings.push(NO_ACCOUNTS.to_owned());
-        }
         let secrets = secret_steps(&evidence, &mut warnings)?;
         let login_file =
             (kept == Persistence::Persistent).then(|| files.key_dir.join("simple_auth_manager_passwords.json"));
         let mut changes = changes::make(&said, &home, &connections, &secrets, login_file);
+        let ground = account::Ground {
+            home: &home,
+            key_dir: &files.key_dir,
+            metadb: &connections.metadb,
+            package: world.airflow.as_ref().and_then(|airflow| airflow.package.as_deref()),
+        };
+        let account = settings.official.user.as_ref().filter(|_| needs.user);
+        let user =
+            account.map(|user| account::decide(user, settings.user_mode, &said, &ground, &mut changes, &mut warnings));
+        let user = user.transpose()?.flatten();
         warnings.extend(differences::warnings(&said, &changes));
         let (given, configured) = changes::unchanged(&said, &changes);
         changes.extend(changes::helpers(&world.environment, command.class, settings.secrets));
@@ -153,11 +162,11 @@ impl Plan {
         let known = said.migrations(&connections.metadb, world.airflow.as_ref());
         let migrate =
             readiness::migrate(needs.migrate, settings, &files.key_dir, &connections, known, &command, version);
-        let user = needs.user(settings, version.create_user_command());
         let role = explain::role(&command.words);
         let verdict =
             VerdictStep::new(settings.check_secrets, command.class, role, &secrets, &kept, connections.metadb.clone());
-        let reasons = needs.reasons(settings, requirements.as_ref(), &wait, &migrate, &command);
+        let seed = SeedStep::decide(job, settings, &migrate, version.line(), &connections.metadb, secrets.first())?;
+        let reasons = needs.reasons(settings, requirements.as_ref(), &wait, &migrate, seed.as_ref(), &command);
         let launch = launch::decide(&command, &members, settings, &connections, version, world);
         let roles = if members.is_empty() { std::slice::from_ref(&command) } else { &members };
         let pid_files = roles.iter().flat_map(|role| pid_files::of(role, &home, &world.mountinfo)).collect();
@@ -170,6 +179,7 @@ impl Plan {
             migrate,
             verdict,
             user,
+            seed,
             reasons,
             key_dir: files.key_dir.clone(),
             place,
@@ -189,10 +199,6 @@ impl Plan {
         })
     }
 }
-
-/// Why an account that is asked for is not created.
-const NO_ACCOUNTS: &str = "`_AIRFLOW_WWW_USER_CREATE` is not used: the simple login of Airflow 3 keeps no accounts in the database; \
-    `AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS` names its users, and `AIRFLOW__CORE__AUTH_MANAGER` chooses another one";
 
 fn write_config(path: PathBuf, files: &Files, version: Version) -> ConfigStep {
     let (template, template_source) = match &files.template {
@@ -225,6 +231,7 @@ fn command(job: &Job, world: &World, version: Version) -> Result<Command, Error>
     let (words, raw) = match job {
         Job::Command { words, raw } => (words, raw),
         Job::Key(_) => return Ok(ours(Class::Key, "key")),
+        Job::Seed { .. } => return Ok(ours(Class::Seed, "seed")),
         Job::Init(_) | Job::Say(_) | Job::Setup | Job::Supervise(_) => return Ok(ours(Class::Setup, "setup")),
     };
     match commands::look_up(words, *raw, world.first_word_on_path, version) {

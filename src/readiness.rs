@@ -6,6 +6,7 @@ use crate::airflow_version::Version;
 use crate::commands::{Class, Command, airflow};
 use crate::connections::{Connections, Server};
 use crate::metadb::Target;
+use crate::protocol::Protocol;
 use crate::settings::Settings;
 use crate::settings::values::{Choice, WaitTimeout};
 use crate::steps::{Known, MigrateStep, Migration, Service, WaitStep};
@@ -21,9 +22,13 @@ pub(crate) fn wait(needed: bool, settings: &Settings, connections: &Connections)
         .chain(connections.result_backend.iter().map(|backend| ("result backend", backend)));
     for (role, server) in servers {
         match server {
-            Server::Listens { endpoints, source } => {
-                step.services.push(Service { role, endpoints: endpoints.clone(), source: source.clone() });
-            }
+            Server::Listens { endpoints, url, source } => step.services.push(Service {
+                role,
+                protocol: Protocol::of(&url.0),
+                endpoints: endpoints.clone(),
+                url: url.clone(),
+                source: source.clone(),
+            }),
             Server::LeftToAirflow(source) => {
                 step.skipped.push(format!("not waiting for the {role}: its URL is left to Airflow by {source}"));
             }

@@ -175,6 +175,13 @@ fn steps(plan: &Plan) -> Vec<Step> {
             why: why(&reasons.user),
             details: vec![],
         },
+        Step {
+            name: "seed",
+            taken: plan.seed.is_some(),
+            what: plan.seed.as_ref().map_or_else(|| "seed nothing".to_owned(), ToString::to_string),
+            why: why(&reasons.seed),
+            details: vec![],
+        },
         Step { name: "launch", taken: true, what: plan.launch.to_string(), why: None, details: vec![] },
     ]
 }

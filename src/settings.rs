@@ -18,11 +18,12 @@ use crate::error::Error;
 use crate::launch::forwarding::Scope;
 use crate::launch::restart;
 use crate::nearest::nearest;
+use crate::seeds::SeedMode;
 use crate::settings::official::Official;
 use crate::settings::puckel::Puckel;
 use crate::settings::reader::Reader;
 use crate::settings::values::{
-    Choice, Forwarded, Handover, Prepare, SecretsCheck, WaitTimeout, auto_or, boolean, grace, umask,
+    Choice, Forwarded, Handover, Prepare, SecretsCheck, UserMode, WaitTimeout, auto_or, boolean, grace, umask,
 };
 use crate::source::Source;
 
@@ -44,7 +45,7 @@ pub(crate) struct Setting {
 }
 
 /// The settings table.
-pub(crate) const TABLE: [Setting; 18] = [
+pub(crate) const TABLE: [Setting; 21] = [
     Setting { name: "airflow_version", default: "", expects: "a version such as `2.11.2`" },
     Setting { name: "check_secrets", default: "stop", expects: "`stop`, `warn` or `off`" },
     Setting { name: "ephemeral_key", default: "false", expects: "`true` or `false`" },
@@ -57,10 +58,13 @@ pub(crate) const TABLE: [Setting; 18] = [
     Setting { name: "restart", default: "off", expects: "`off` or a number" },
     Setting { name: "run_as", default: "", expects: "a user: a name or a number, with `:` and a group if need be" },
     Setting { name: "secrets", default: "env+cfg", expects: "`env+cfg` or `cmd`" },
+    Setting { name: "seed", default: "", expects: "absolute paths, joined by `:`" },
+    Setting { name: "seed_mode", default: "add", expects: "`add` or `sync`" },
     Setting { name: "signal_scope", default: "auto", expects: "`auto`, `process` or `group`" },
     Setting { name: "stop_grace", default: "30s", expects: "`forever` or a duration such as `90s` or `5m`" },
     Setting { name: "template", default: "", expects: "an absolute path" },
     Setting { name: "umask", default: "", expects: "an octal file mode mask such as `0022`" },
+    Setting { name: "user_mode", default: "create", expects: "`create` or `sync`" },
     Setting { name: "wait_timeout", default: "100s", expects: "`off`, `forever` or a duration such as `90s` or `5m`" },
     Setting { name: "web_scheduler", default: "auto", expects: "`auto`, `true` or `false`" },
 ];
@@ -81,10 +85,13 @@ struct Written {
     restart: Option<Text>,
     run_as: Option<Text>,
     secrets: Option<Text>,
+    seed: Option<Text>,
+    seed_mode: Option<Text>,
     signal_scope: Option<Text>,
     stop_grace: Option<Text>,
     template: Option<Text>,
     umask: Option<Text>,
+    user_mode: Option<Text>,
     wait_timeout: Option<Text>,
     web_scheduler: Option<Text>,
 }
@@ -124,6 +131,10 @@ pub(crate) struct Settings {
     pub run_as: Option<String>,
     /// How Airflow is given secrets and URLs.
     pub secrets: Handover,
+    /// The files and folders to seed from.
+    pub seed: Vec<PathBuf>,
+    /// What a seed does to what is there already.
+    pub seed_mode: SeedMode,
     /// Whom signals are for, where that is not left to us.
     pub signal_scope: Option<Scope>,
     /// How long several processes may take to end.
@@ -132,6 +143,8 @@ pub(crate) struct Settings {
     pub template: Option<PathBuf>,
     /// The file mode mask of the command.
     pub umask: Option<u32>,
+    /// What becomes of an account that is there already.
+    pub user_mode: UserMode,
     /// How long to wait for database and broker.
     pub wait_timeout: WaitTimeout,
     /// Whether `webserver` runs the scheduler too.
@@ -195,10 +208,13 @@ impl Settings {
             restart: reader.required("restart", |w| &w.restart, restart::limit)?,
             run_as: reader.value("run_as", |w| &w.run_as, |text| Some(text.to_owned()))?,
             secrets: reader.required("secrets", |w| &w.secrets, Handover::parse)?,
+            seed: reader.value("seed", |w| &w.seed, absolutes)?.unwrap_or_default(),
+            seed_mode: reader.required("seed_mode", |w| &w.seed_mode, SeedMode::parse)?,
             signal_scope: reader.required("signal_scope", |w| &w.signal_scope, |text| auto_or(text, Scope::parse))?,
             stop_grace: reader.required("stop_grace", |w| &w.stop_grace, grace)?,
             template: reader.value("template", |w| &w.template, absolute)?,
             umask: reader.value("umask", |w| &w.umask, umask)?,
+            user_mode: reader.required("user_mode", |w| &w.user_mode, UserMode::parse)?,
             wait_timeout,
             web_scheduler: reader.required("web_scheduler", |w| &w.web_scheduler, Choice::parse)?,
             official,
@@ -246,6 +262,10 @@ fn written_in_file(file: &SettingsFile) -> Result<Written, Error> {
 fn absolute(text: &str) -> Option<PathBuf> {
     let path = PathBuf::from(text);
     path.is_absolute().then_some(path)
+}
+
+fn absolutes(text: &str) -> Option<Vec<PathBuf>> {
+    text.split(':').map(absolute).collect()
 }
 
 impl<'de> Deserialize<'de> for Text {

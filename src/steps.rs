@@ -7,12 +7,13 @@ use crate::airflow_version::AirflowOption;
 use crate::commands::Class;
 use crate::environment::Environment;
 use crate::launch::forwarding::Manner;
+use crate::protocol::Protocol;
 use crate::schema::Migrations;
 use crate::secret::SecretKind;
 use crate::secrets::Decision;
 use crate::settings::Settings;
-use crate::settings::official::Password;
-use crate::settings::values::WaitTimeout;
+use crate::settings::official::AdminUser;
+use crate::settings::values::{UserMode, WaitTimeout};
 use crate::source::Source;
 use crate::urls::{Endpoint, Redacted};
 
@@ -66,7 +67,7 @@ impl GroundStep {
         let logs = environment.log_folder();
         let by_group = (gid == 0 && !matches!(class, Class::Key | Class::Other)).then_some(0o002);
         Self {
-            folders: if runs_airflow && logs.is_absolute() { vec![logs] } else { Vec::new() },
+            folders: if runs_airflow && class != Class::Seed && logs.is_absolute() { vec![logs] } else { Vec::new() },
             config_folder: match config {
                 ConfigStep::Keep(_) => None,
                 ConfigStep::Write { path, .. } => path.parent().map(Path::to_owned),
@@ -97,12 +98,32 @@ impl ConfigStep {
     }
 }
 
-/// An account to create.
+/// An account that shall be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UserStep {
-    pub username: String,
-    pub words: Vec<OsString>,
-    pub password: Password,
+    pub account: AdminUser,
+    pub mode: UserMode,
+    pub keeper: Keeper,
+}
+
+/// Where Airflow keeps its accounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Keeper {
+    Database(AccountCommands),
+    /// The simple login of Airflow 3: users in an option, their passwords in this file.
+    PasswordFile(PathBuf),
+}
+
+/// What makes an account in the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AccountCommands {
+    pub create: Vec<OsString>,
+    /// Makes the roles that Airflow comes with.
+    pub roles: Vec<OsString>,
+    /// What is locked for it where the database has no locks.
+    pub lock: PathBuf,
+    /// Any of these folders holds the provider that the login is from, if all of them are known.
+    pub provider: Vec<PathBuf>,
 }
 
 /// What to wait for, and how long.
@@ -114,11 +135,15 @@ pub(crate) struct WaitStep {
     pub skipped: Vec<String>,
 }
 
-/// A service that must answer: any one of its endpoints will do.
+/// A service that must be ready: any one of its endpoints will do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
     pub role: &'static str,
+    /// What it is asked by.
+    pub protocol: Protocol,
     pub endpoints: Vec<Endpoint>,
+    /// As Airflow is given it.
+    pub url: Redacted<String>,
     pub source: Source,
 }
 

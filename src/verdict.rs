@@ -54,12 +54,12 @@ impl VerdictStep {
     ) -> Self {
         let strictness = match (class, check) {
             (_, SecretsCheck::Off) => Strictness::Off,
-            (Class::Service | Class::Setup | Class::Key, SecretsCheck::Stop) => Strictness::Ends,
-            (Class::Service | Class::Setup | Class::Key, SecretsCheck::Warn) => Strictness::Warns,
             (Class::Database, _) => Strictness::Remarks,
             (Class::Other | Class::Plain | Class::Task, _) => Strictness::Off,
+            (Class::Key | Class::Seed | Class::Service | Class::Setup, SecretsCheck::Stop) => Strictness::Ends,
+            (Class::Key | Class::Seed | Class::Service | Class::Setup, SecretsCheck::Warn) => Strictness::Warns,
         };
-        let registers = matches!(class, Class::Service | Class::Setup | Class::Key) && strictness != Strictness::Off;
+        let registers = matches!(strictness, Strictness::Ends | Strictness::Warns);
         let registered = secrets.iter().filter(|step| registers && lasts(&step.decision, kept));
         Self { strictness, registered: registered.map(|step| step.kind).collect(), role, metadb }
     }

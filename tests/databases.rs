@@ -37,15 +37,20 @@ pub(crate) struct Database {
 impl Database {
     /// PostgreSQL; none, said by name, where there is none.
     pub(crate) fn postgres() -> Option<Self> {
-        Self::start(Kind::Postgres)
+        Self::start(Kind::Postgres, &[])
+    }
+
+    /// The same with these options of the server.
+    pub(crate) fn postgres_with(options: &[&str]) -> Option<Self> {
+        Self::start(Kind::Postgres, options)
     }
 
     /// MariaDB; none, said by name, where there is none.
     pub(crate) fn mariadb() -> Option<Self> {
-        Self::start(Kind::MariaDb)
+        Self::start(Kind::MariaDb, &[])
     }
 
-    fn start(kind: Kind) -> Option<Self> {
+    fn start(kind: Kind, options: &[&str]) -> Option<Self> {
         let folder = kind.programs();
         let programs = present(kind.name(), folder.is_some()).then_some(folder?)?;
         let folder = tempfile::Builder::new().prefix("airflow-entrypoint-db-").tempdir_in("/var/tmp").unwrap();
@@ -68,7 +73,7 @@ impl Database {
                 ]);
             }
             let log = fs::File::options().append(true).create(true).open(folder.path().join("log")).unwrap();
-            // At its start MariaDB removes the temporary tables of all servers that share the folder for them.
+            // A MariaDB that starts removes the temporary tables of every other one that has the same folder for them.
             command.env("TMPDIR", folder.path());
             command.arg("--").arg(programs.join(program)).current_dir(folder.path());
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
@@ -79,7 +84,7 @@ impl Database {
         // Somebody else may take the port between our look and the server's start.
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut server = kind.serve(&command, folder.path(), port).spawn().unwrap();
+            let mut server = kind.serve(&command, folder.path(), port).args(options).spawn().unwrap();
             if until_ready(&mut server, || kind.client(folder.path(), port, "SELECT 1", None).is_some()) {
                 let database = Self { kind, port, password, server, folder };
                 database.create_user();
@@ -132,6 +137,11 @@ impl Database {
                 format!("mariadb --no-defaults -u {USER} -p{} -h 127.0.0.1 -P {} {name} -e", self.password, self.port)
             }
         }
+    }
+
+    /// The folder of its socket.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// What a statement prints, as the server's administrator: a line a row, tabs between the columns.

@@ -142,7 +142,7 @@ fn a_full_disk_leaves_nothing_behind() {
         outcome.fails(
             73,
             &format!(
-                "airflow-entrypoint: error: cannot write the Fernet key `{dir}/fernet.key`: no space left on device\n"
+                "<lines>airflow-entrypoint: error: cannot write the Fernet key `{dir}/fernet.key`: no space left on device\n"
             ),
         );
         outcome.same(sandbox.names("keys"), vec!["ballast".to_owned()]).same(sandbox.calls(), vec![]);

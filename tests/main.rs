@@ -11,6 +11,7 @@
     reason = "tests touch the world, and fail loudly"
 )]
 
+mod account;
 mod airflow;
 mod alias;
 mod artifact;
@@ -23,6 +24,7 @@ mod databases;
 mod engine;
 mod exec;
 mod explain;
+mod fakes;
 mod ground;
 mod hard_password;
 mod init;
@@ -60,6 +62,11 @@ mod run_as;
 mod running;
 mod sandbox;
 mod schema;
+mod seed;
+mod seed_airflow;
+mod seed_base;
+mod seed_races;
+mod seed_refusals;
 mod services;
 mod stage;
 mod store_kills;
@@ -73,3 +80,4 @@ mod vectors_referee;
 mod verdict;
 mod verdict_airflow;
 mod wait;
+mod wait_protocol;

@@ -1,10 +1,11 @@
-//! Servers that take connections and say nothing: databases and brokers, as far as waiting for them goes.
+//! Servers that let everybody in and hold nothing: databases and brokers, as far as waiting for them goes (`fakes`).
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 
-/// Listening servers by the name under which they are reached, each on a loopback address of its own.
-pub(crate) struct Services(Vec<(String, TcpListener)>);
+use crate::fakes::Fake;
+
+/// Servers by the name under which they are reached, each on a loopback address of its own.
+pub(crate) struct Services(Vec<(String, Fake)>);
 
 /// The address of a name: any of 127.0.0.0/8 is this machine, and two names on one port must not be one server.
 fn address(name: &str) -> String {
@@ -28,9 +29,7 @@ impl Services {
 
     /// One more server.
     pub(crate) fn add(&mut self, name: &str, port: u16) {
-        let listener = TcpListener::bind((address(name), port)).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        self.0.push((format!("{name}:{port}"), listener));
+        self.0.push((format!("{name}:{port}"), Fake::ready((address(name).as_str(), port))));
     }
 
     /// Takes a server away.
@@ -41,14 +40,13 @@ impl Services {
 
     /// Who was connected to since the last time.
     pub(crate) fn connected(&self) -> BTreeSet<String> {
-        let count = |listener: &TcpListener| std::iter::from_fn(|| listener.accept().ok()).count();
-        self.0.iter().filter(|(_, listener)| count(listener) > 0).map(|(name, _)| name.clone()).collect()
+        self.0.iter().filter(|(_, fake)| fake.connections() > 0).map(|(name, _)| name.clone()).collect()
     }
 }
 
 /// A server on this machine, with its port.
-pub(crate) fn local() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port().to_string();
-    (listener, port)
+pub(crate) fn local() -> (Fake, String) {
+    let fake = Fake::ready("127.0.0.1:0");
+    let port = fake.port.to_string();
+    (fake, port)
 }

@@ -273,6 +273,26 @@ fn k01_a_key_is_made_for_a_database_that_holds_nothing_encrypted() {
     }
 }
 
+/// `..._CMD` and `..._SECRET`: Airflow gets the key itself, and what we know of it is judged.
+#[test]
+fn x03_a_key_that_is_left_to_airflow_is_judged_where_it_is_known() {
+    let key = new_key();
+    let sandbox = Place::Sqlite.sandbox(V2);
+    let values = Place::Sqlite.fill(&sandbox, V2, &key);
+    let with_command =
+        |key: &str| sandbox.run_with("AIRFLOW__CORE__FERNET_KEY_CMD", &format!("echo {key}"), &["scheduler"]);
+    with_command(&key).succeeds().says(&format!(
+        "info: the Fernet key `{}` reads all {values} encrypted values in the database",
+        fingerprint(&key)
+    ));
+    let wrong = with_command(&new_key());
+    wrong.same(wrong.code(), 65).says("error: cannot use the Fernet key `<fp>`: it reads none of the <any>");
+    sandbox.run_with("AIRFLOW__CORE__FERNET_KEY_SECRET", "name", &["scheduler"]).succeeds().says(&format!(
+        "info: the database holds {values} encrypted values; whether the Fernet key reads them is not known here, since it is left to \
+         Airflow by `AIRFLOW__CORE__FERNET_KEY_SECRET`"
+    ));
+}
+
 #[test]
 fn what_cannot_be_asked_is_said_or_ends_the_start() {
     let (listener, port) = crate::services::local();
@@ -281,6 +301,14 @@ fn what_cannot_be_asked_is_said_or_ends_the_start() {
     let unknown = "info: whether the database holds encrypted values is not known: <any>";
     sandbox.run(&["key", "generate"]).succeeds().says(unknown);
     assert!(sandbox.names("keys").contains(&"fernet.key".to_owned()));
+    // A file that cannot be read may hold anything.
+    let sandbox = Place::Sqlite.sandbox(V2).with("ENTRYPOINT_WAIT_TIMEOUT", "off");
+    sandbox.write(
+        "home/airflow.db",
+        "what is no database of SQLite's, as long as its head is: 100 bytes or more".repeat(20),
+    );
+    let outcome = sandbox.run(&["scheduler"]);
+    outcome.same(outcome.code(), 69).same(sandbox.names("keys"), vec![]);
     let sandbox = Sandbox::new(V2)
         .with(CONN, format!("postgresql://u@127.0.0.1:{port}/a"))
         .with("ENTRYPOINT_WAIT_TIMEOUT", "300ms");

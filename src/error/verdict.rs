@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Exit;
+use super::{Error, Exit};
 use crate::registration::Entry;
 use crate::secret::SecretKind;
 use crate::source::Source;
@@ -36,6 +36,11 @@ pub(crate) enum VerdictError {
 }
 
 impl VerdictError {
+    /// It is the largest one, and no result of ours shall be as large.
+    pub(crate) fn boxed(self) -> Error {
+        Error::Verdict(Box::new(self))
+    }
+
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::NotRegistered { .. } => Exit::Unavailable,

@@ -48,6 +48,25 @@ pub(crate) enum Handover {
     Plain,
 }
 
+/// What becomes of an account that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UserMode {
+    /// It stays as it is.
+    Create,
+    /// Its password, role, name and e-mail address become those that were said.
+    Sync,
+}
+
+impl UserMode {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "create" => Some(Self::Create),
+            "sync" => Some(Self::Sync),
+            _ => None,
+        }
+    }
+}
+
 /// How long to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitTimeout {

@@ -82,10 +82,15 @@ impl<'s> Session<'s> {
     /// Gives the connection back.
     pub(super) fn close(&mut self) {
         if let Some(login) = self.login.take() {
-            self.runtime.clear_up(async {
-                let _ = login.connection.close().await;
-            });
+            self.runtime.clear_up(login.close());
         }
+    }
+}
+
+impl Drop for Session<'_> {
+    /// A connection that just ends is an error in the server's log.
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -104,20 +109,34 @@ impl Login {
 
     /// Logs in at one address.
     pub(super) async fn to(dialect: Dialect, address: &Address) -> Result<Self, Trouble> {
+        match tokio::time::timeout(LOGIN, Self::open(dialect, address)).await {
+            Ok(opened) => Ok(opened?),
+            Err(_) => Err(Trouble { cause: format!("no login within {} s", LOGIN.as_secs()), code: None }),
+        }
+    }
+
+    /// Logs in at one address, with the error as it is and without a limit of time.
+    pub(super) async fn open(dialect: Dialect, address: &Address) -> Result<Self, sqlx::Error> {
         sqlx::any::install_default_drivers();
-        let login = AnyConnection::connect(&address.url.0);
-        let mut login = match tokio::time::timeout(LOGIN, login).await {
-            Ok(Ok(connection)) => Self { connection, dialect },
-            Ok(Err(error)) => return Err(error.into()),
-            Err(_) => return Err(Trouble { cause: format!("no login within {} s", LOGIN.as_secs()), code: None }),
-        };
+        let mut login = Self { connection: AnyConnection::connect(&address.url.0).await?, dialect };
         if let Some(schema) = &address.schema {
             // Not as an option of the login: poolers refuse those.
             let first =
                 "SELECT set_config('search_path', quote_ident(?) || ', ' || current_setting('search_path'), false)";
-            login.rows(first, &[Argument::Text(schema)]).await?;
+            login.query(first, &[Argument::Text(schema)]).fetch_all(&mut login.connection).await?;
         }
         Ok(login)
+    }
+
+    /// Asks for nothing, and waits for the answer.
+    pub(super) async fn ping(&mut self) -> Result<(), sqlx::Error> {
+        let query = self.query("SELECT 1", &[]);
+        query.fetch_all(&mut self.connection).await.map(drop)
+    }
+
+    /// Gives the connection back.
+    pub(super) async fn close(self) {
+        let _ = self.connection.close().await;
     }
 
     /// All rows of a query; `?` stands for an argument in every dialect.
@@ -148,16 +167,18 @@ impl Login {
         Ok(query.execute(&mut self.connection).await?.rows_affected())
     }
 
-    /// Says something about a transaction, as text: MySQL prepares no such statement.
-    pub(super) async fn say(&mut self, sql: &'static str) -> Result<(), Trouble> {
-        sqlx::raw_sql(sql).execute(&mut self.connection).await?;
+    /// Does what takes no arguments, and may be nothing that can be prepared (a transaction's begin and end).
+    pub(super) async fn command(&mut self, sql: &str) -> Result<(), Trouble> {
+        use sqlx::Executor;
+        self.connection.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await?;
         Ok(())
     }
 
-    /// Not kept prepared: behind a pooler the next statement may reach another connection of the server's.
+    /// Not kept prepared: behind a pooler the next statement may reach another connection of the server's. MySQL's protocol has no
+    /// answer to the end of a prepared one, for which the next statement would wait 40 ms (Nagle's algorithm and a delayed ACK).
     fn query<'q>(&self, sql: &str, arguments: &[Argument<'_>]) -> Query<'q, Any, AnyArguments> {
         let sql = if self.dialect == Dialect::Postgres { numbered(sql) } else { sql.to_owned() };
-        let query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+        let query = sqlx::query(AssertSqlSafe(sql)).persistent(self.dialect == Dialect::MySql);
         arguments.iter().fold(query, |query, argument| match *argument {
             Argument::Number(number) => query.bind(number),
             Argument::Switch(switch) => query.bind(switch),

@@ -1,6 +1,9 @@
 //! The edge: the one place that touches files, environment, processes and the network. Everything above it is pure.
 #![expect(clippy::disallowed_methods, reason = "this is where the effects live")]
 
+mod account;
+mod account_password;
+mod account_tables;
 pub(crate) mod airflow;
 pub(crate) mod alias;
 mod broken_pipe;
@@ -16,6 +19,7 @@ mod migration;
 mod migration_lock;
 mod output;
 pub(crate) mod packages;
+mod password_file;
 pub(crate) mod pid_files;
 mod places;
 pub(crate) mod process;
@@ -29,6 +33,8 @@ mod runtime;
 mod schema;
 mod secret_commands;
 mod secret_file;
+pub(crate) mod seed_files;
+pub(crate) mod seeds;
 pub(crate) mod services;
 pub(crate) mod signals;
 mod staged;

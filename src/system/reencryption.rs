@@ -71,12 +71,12 @@ pub(super) fn reencrypt(
     let done = session.ask(REENCRYPTING, async |login| {
         // What others have committed meanwhile is seen; what is written is compared with what was read.
         match login.dialect {
-            Dialect::Sqlite => login.say("BEGIN IMMEDIATE").await?,
+            Dialect::Sqlite => login.command("BEGIN IMMEDIATE").await?,
             Dialect::MySql => {
-                login.say("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
-                login.say("BEGIN").await?;
+                login.command("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+                login.command("BEGIN").await?;
             }
-            Dialect::Postgres => login.say("BEGIN ISOLATION LEVEL READ COMMITTED").await?,
+            Dialect::Postgres => login.command("BEGIN ISOLATION LEVEL READ COMMITTED").await?,
         }
         let mut renewed = 0;
         for place in places::all(login).await? {
@@ -96,7 +96,7 @@ pub(super) fn reencrypt(
         }
         let survey = count(login, &mut reader, Survey::new(keys)).await?;
         let end = if survey.stops(unread).is_ok() { "COMMIT" } else { "ROLLBACK" };
-        login.say(end).await?;
+        login.command(end).await?;
         Ok((renewed, survey))
     });
     progress.end();

@@ -56,9 +56,10 @@ pub(super) fn compare_all(
     let found = match found {
         // It is no part of Airflow's schema, and a role may well be kept from making tables.
         Err(Error::Metadb { cause, .. }) => {
-            return Ok(log::warning(format_args!(
+            log::warning(format_args!(
                 "the secrets cannot be registered in the database, so that nobody compares those of other containers with them: {cause}"
-            )));
+            ));
+            return Ok(());
         }
         found => found?,
     };
@@ -73,7 +74,7 @@ pub(super) fn compare_all(
 
 /// Registers the secrets of this container in place of what is registered, at once or not at all.
 pub(super) fn register_by_hand(step: &VerdictStep, secrets: &Secrets, signals: &Signals) -> Result<(), Error> {
-    let refused = |why: &str| Error::Verdict(VerdictError::NotRegistered { why: why.to_owned() });
+    let refused = |why: &str| VerdictError::NotRegistered { why: why.to_owned() }.boxed();
     if let Metadb::LeftToAirflow(why) = &step.metadb {
         return Err(refused(why));
     }

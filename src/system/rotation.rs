@@ -1,5 +1,6 @@
 //! The verbs that change the Fernet key: its file, the rows, and what is registered.
 
+use std::fmt::Arguments;
 use std::fs;
 use std::path::PathBuf;
 
@@ -83,11 +84,11 @@ impl<'p> Keys<'p> {
         let next = self.state.stage(&new)?;
         self.folder.note(&self.plan.key_dir.join(NOTE), Some(&new.fingerprints()))?;
         self.replace(&next)?;
-        Ok(log::info(format_args!(
+        told(format_args!(
             "{KIND}: `{}` is staged in `{}`, where it reads and does not encrypt yet; restart all containers, then `key promote`",
             new.fingerprints(),
             self.path.display()
-        )))
+        ))
     }
 
     fn promote(&self) -> Result<(), Error> {
@@ -95,10 +96,10 @@ impl<'p> Keys<'p> {
         let next = self.state.promote()?;
         self.replace(&next)?;
         self.folder.note(&self.plan.key_dir.join(NOTE), None)?;
-        Ok(log::info(format_args!(
+        told(format_args!(
             "{KIND}: the keys are `{}` now, of which the first encrypts; restart all containers, then `key reencrypt`",
             next.fingerprints()
-        )))
+        ))
     }
 
     fn rotate(&self, others: Others, unread: Unread, signals: &Signals) -> Result<(), Error> {
@@ -152,16 +153,13 @@ impl<'p> Keys<'p> {
             }
             (false, _) => "when no container runs without that key any more, `key retire`",
         };
-        Ok(log::info(format_args!(
-            "{KIND}: {renewed} encrypted anew, all {} are read by `{first}` alone; {next}",
-            after.read()
-        )))
+        told(format_args!("{KIND}: {renewed} encrypted anew, all {} are read by `{first}` alone; {next}", after.read()))
     }
 
     fn retire(&self, signals: &Signals) -> Result<(), Error> {
         let keys = self.state.keys();
         let Some(next) = self.state.retire()? else {
-            return Ok(log::info(format_args!("{KIND}: `{}` is the only one", keys.fingerprints())));
+            return told(format_args!("{KIND}: `{}` is the only one", keys.fingerprints()));
         };
         let mut session = self.session(signals)?;
         let survey = reencryption::survey(&mut session, keys)?;
@@ -170,17 +168,17 @@ impl<'p> Keys<'p> {
         let older = rotation::older(keys);
         if let Some(source) = &self.elsewhere {
             let first = next.fingerprints();
-            return Ok(log::info(format_args!(
+            return told(format_args!(
                 "{KIND}: nothing in the database needs `{older}`; set {source} to `{first}` alone, and restart all containers"
-            )));
+            ));
         }
         self.replace(&next)?;
         registry::follow(&self.plan.verdict, &mut session, &Secret::Fernet(next.clone()));
-        Ok(log::info(format_args!(
+        told(format_args!(
             "{KIND}: `{older}` is no longer in `{}`, which has `{}` alone; containers forget it at their next start",
             self.path.display(),
             next.fingerprints()
-        )))
+        ))
     }
 
     fn status(&self, signals: &Signals) -> Result<(), Error> {
@@ -258,6 +256,12 @@ impl<'p> Keys<'p> {
 
 fn first(keys: &FernetKeys) -> String {
     keys.each().next().map(|key| key.fingerprints()).unwrap_or_default()
+}
+
+/// The last word of a verb.
+fn told(word: Arguments<'_>) -> Result<(), Error> {
+    log::info(word);
+    Ok(())
 }
 
 fn new_key() -> Result<FernetKeys, Error> {

@@ -11,7 +11,7 @@ use crate::error::verdict::VerdictError;
 use crate::fernet_keys::FernetKeys;
 use crate::fernet_tokens::Reader;
 use crate::log;
-use crate::metadb::Metadb;
+use crate::metadb::{Dialect, Metadb};
 use crate::plan::Plan;
 use crate::secret::{Secret, SecretKind};
 use crate::secrets::Decision;
@@ -19,6 +19,8 @@ use crate::steps::WaitStep;
 use crate::verdict::{self, Held, Holder, Strictness, Tally, Verdict, VerdictStep};
 
 const STEP: &str = "judging the secrets";
+/// The role of the service that is the metadata database.
+const DATABASE: &str = "database";
 
 /// Ends the start where the plan would make a Fernet key that could not read what the database holds. The only case in which the
 /// database is waited for before anything is written.
@@ -34,13 +36,22 @@ pub(crate) fn before_a_key_is_made(plan: &Plan, signals: &Signals) -> Result<(),
         unknown(why);
         return Ok(());
     }
-    let database = plan.wait.services.iter().filter(|service| service.role == "database").cloned().collect();
+    let database = plan.wait.services.iter().filter(|service| service.role == DATABASE).cloned().collect();
     let wait = WaitStep { services: database, timeout: plan.wait.timeout, skipped: Vec::new() };
-    services::wait(&wait, signals)?;
-    let Some(mut session) = open(&plan.verdict.metadb, signals)? else { return Ok(()) };
-    // Nobody waited for it, and nobody knows what is in it.
+    let Some(mut session) = services::wait(&wait, Some(&plan.verdict.metadb), signals)? else {
+        unknown("its certificate is left to Airflow to judge");
+        return Ok(());
+    };
+    if is_missing(&session) {
+        return Ok(());
+    }
+    // Nobody waited for it, and nobody knows what is in it. A file that is there is no such case.
+    let may_be_away = wait.services.is_empty() && session.target.dialect != Dialect::Sqlite;
     let counted = match tally(&mut session, None) {
-        Err(Error::Metadb { cause, .. }) if wait.services.is_empty() => return Ok(unknown(&cause)),
+        Err(Error::Metadb { cause, .. }) if may_be_away => {
+            unknown(&cause);
+            return Ok(());
+        }
         counted => counted?,
     };
     session.close();
@@ -48,7 +59,7 @@ pub(crate) fn before_a_key_is_made(plan: &Plan, signals: &Signals) -> Result<(),
         0 => Ok(()),
         values => {
             let database = session.target.source.clone();
-            Err(Error::Verdict(VerdictError::KeyLost { values, database, path: path.clone() }))
+            Err(VerdictError::KeyLost { values, database, path: path.clone() }.boxed())
         }
     }
 }
@@ -64,11 +75,17 @@ pub(crate) fn judge(plan: &Plan, metadb: &mut Option<Session<'_>>, secrets: &Sec
         true => Ok(()),
         false => registry::compare_all(step, session, secrets, proof),
     });
+    // Others need the server's connections as long as we do not.
+    session.close();
+    let waited = plan.wait.services.iter().any(|service| service.role == DATABASE);
     match judged {
         // The command finds out itself whether it can do without.
         Err(Error::Metadb { cause, .. }) => {
-            if step.strictness != Strictness::Remarks {
-                log::warning(format_args!("the secrets could not be judged against the database: {cause}"));
+            let said = format!("the secrets could not be judged against the database: {cause}");
+            match step.strictness {
+                Strictness::Remarks | Strictness::Off => {}
+                Strictness::Ends | Strictness::Warns if waited => log::warning(said),
+                Strictness::Ends | Strictness::Warns => log::info(said),
             }
             Ok(())
         }
@@ -80,7 +97,10 @@ pub(crate) fn judge(plan: &Plan, metadb: &mut Option<Session<'_>>, secrets: &Sec
 pub(super) fn check(plan: &Plan, secrets: &Secrets, signals: &Signals) -> Result<(), Error> {
     let Some(mut session) = open(&plan.verdict.metadb, signals)? else { return Ok(()) };
     match judge_key(plan, &mut session, secrets) {
-        Err(Error::Metadb { cause, .. }) => Ok(log::info(format_args!("the database is not asked: {cause}"))),
+        Err(Error::Metadb { cause, .. }) => {
+            log::info(format_args!("the database is not asked: {cause}"));
+            Ok(())
+        }
         judged => judged.map(drop),
     }
 }
@@ -144,8 +164,11 @@ fn judge_key(plan: &Plan, session: &mut Session<'_>, secrets: &Secrets) -> Resul
 /// Ends the start, or warns where that is what was asked for.
 pub(super) fn misfit(step: &VerdictStep, error: VerdictError) -> Result<(), Error> {
     match step.strictness {
-        Strictness::Ends => Err(Error::Verdict(error)),
-        Strictness::Off | Strictness::Remarks | Strictness::Warns => Ok(log::warning(error)),
+        Strictness::Ends => Err(error.boxed()),
+        Strictness::Off | Strictness::Remarks | Strictness::Warns => {
+            log::warning(error);
+            Ok(())
+        }
     }
 }
 
