@@ -108,6 +108,7 @@ mod tests {
 
     const KEY: &str = "46BKJoQYlPPOexq0OhDZnIlNepKFf87WFwLbfzqDDho=";
     const OTHER: &str = "7qmma0wOpce2BrpK8rdF8708-tO0ikF09KaKpnOyE9I=";
+    const FOREIGN: &str = "Zm9yZWlnbmZvcmVpZ25mb3JlaWduZm9yZWlnbmZvcmU=";
 
     fn token(text: &str) -> String {
         fernet::Fernet::new(KEY).unwrap().encrypt(text.as_bytes())
