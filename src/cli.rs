@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::error::Error;
+use crate::fernet_keys::rotation::{Others, Rotation, Unread};
 use crate::launch::dumb_init::{self, Asked};
 use crate::launch::forwarding::{Manner, Scope};
 use crate::seeds::SeedMode;
@@ -82,14 +83,56 @@ pub(crate) enum KeyVerb {
     Generate,
     /// Take a Fernet key from standard input into the key folder, if there is none
     Import,
+    /// Put the staged Fernet key in front, so that it encrypts
+    Promote,
+    /// Encrypt anew what an older Fernet key has encrypted
+    Reencrypt {
+        /// Leave what no key reads as it is
+        #[arg(long)]
+        skip_unreadable: bool,
+    },
     /// Register the fingerprints of this container's secrets in the database, in place of those that are
     Register,
+    /// Leave out the Fernet keys that nothing needs any more
+    Retire,
+    /// Change the Fernet key of a deployment that is stopped, and encrypt everything anew
+    Rotate {
+        /// While Airflow runs, too
+        #[arg(long)]
+        force: bool,
+        /// Leave what no key reads as it is
+        #[arg(long)]
+        skip_unreadable: bool,
+    },
     /// Print the Fernet key
     Show {
         /// Print it to something that is not a terminal, too
         #[arg(long)]
         yes: bool,
     },
+    /// Put a new Fernet key behind the others, so that all containers can read what it will encrypt
+    Stage,
+    /// Say what each Fernet key is there for
+    Status,
+}
+
+impl KeyVerb {
+    /// What it means for the Fernet key's list and the rows.
+    pub(crate) fn rotation(self) -> Option<Rotation> {
+        let unread = |skipped| if skipped { Unread::Skipped } else { Unread::Stops };
+        Some(match self {
+            Self::Promote => Rotation::Promote,
+            Self::Reencrypt { skip_unreadable } => Rotation::Reencrypt { unread: unread(skip_unreadable) },
+            Self::Retire => Rotation::Retire,
+            Self::Rotate { force, skip_unreadable } => {
+                let others = if force { Others::Ignored } else { Others::Stop };
+                Rotation::Rotate { others, unread: unread(skip_unreadable) }
+            }
+            Self::Stage => Rotation::Stage,
+            Self::Status => Rotation::Status,
+            _ => return None,
+        })
+    }
 }
 
 /// The forms of `key export`.

@@ -29,6 +29,10 @@ fn commands_are_left_alone() {
 fn verbs() {
     assert_eq!(read("setup"), Ok(Invocation { mode: Mode::Carry, job: Job::Setup }));
     assert_eq!(read("key show --yes").unwrap().job, Job::Key(KeyVerb::Show { yes: true }));
+    let rotate = KeyVerb::Rotate { force: true, skip_unreadable: false };
+    assert_eq!(read("key rotate --force").unwrap().job, Job::Key(rotate));
+    let expected = Rotation::Rotate { others: Others::Ignored, unread: Unread::Stops };
+    assert_eq!((rotate.rotation(), KeyVerb::Generate.rotation()), (Some(expected), None));
     let export = KeyVerb::Export { form: ExportForm::K8sSecret };
     assert_eq!(read("key export --as k8s-secret").unwrap().job, Job::Key(export));
     assert!(read("key shwo").unwrap_err().contains("unrecognized subcommand `shwo`"));

@@ -6,11 +6,13 @@ pub(crate) mod nearest;
 use std::path::PathBuf;
 
 pub(crate) mod account;
+pub(crate) mod rotation;
 pub(crate) mod schema;
 pub(crate) mod verdict;
 pub(crate) mod wait;
 
 use self::account::AccountError;
+use self::rotation::RotationError;
 use self::schema::SchemaError;
 use self::verdict::VerdictError;
 use self::wait::WaitError;
@@ -95,6 +97,9 @@ pub(crate) enum Error {
     /// A variable that we must understand.
     #[error("cannot read `{variable}`: expected UTF-8 text")]
     NotUnicode { variable: String },
+    /// A change of the Fernet key does not go on.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
     /// The schema is not the one that this Airflow needs.
     #[error(transparent)]
     Schema(Box<SchemaError>),
@@ -176,6 +181,7 @@ impl Error {
             Self::Metadb { .. } | Self::SchemaNotReady { .. } => Exit::Unavailable,
             Self::Schema(error) => error.exit(),
             Self::StepFailed { status, .. } => Exit::Command(*status),
+            Self::Rotation(error) => error.exit(),
             Self::Usage { .. } => Exit::Usage,
             Self::Verdict(error) => error.exit(),
             Self::Wait(error) => error.exit(),
@@ -262,6 +268,7 @@ impl Error {
             Self::NoResultBackend { .. } => "set `AIRFLOW__CELERY__RESULT_BACKEND`, or its `_CMD`".to_owned(),
             Self::OwnConfig { .. } => "move it away to have one rendered".to_owned(),
             Self::NoPassword | Self::NoSecret { .. } | Self::NotUnicode { .. } => return None,
+            Self::Rotation(error) => return error.hint(),
             Self::Schema(error) => error.hint().to_owned(),
             Self::SchemaNotReady { .. } => {
                 "start a container that migrates (the web server, or the command `setup`), or set `ENTRYPOINT_MIGRATE=true` here"

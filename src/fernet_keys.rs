@@ -3,6 +3,7 @@
 //! Knows nothing of files or variables; never shows a key, only its fingerprint.
 
 pub(crate) mod fernet_tokens;
+pub(crate) mod rotation;
 
 use std::fmt;
 
@@ -106,6 +107,17 @@ impl FernetKeys {
     /// Whether every key of `other` is among these.
     pub(crate) fn hold(&self, other: &Self) -> bool {
         other.0.iter().all(|key| self.0.contains(key))
+    }
+
+    /// Each key alone, in order.
+    pub(crate) fn each(&self) -> impl ExactSizeIterator<Item = Self> {
+        self.0.iter().map(|key| Self(vec![key.clone()]))
+    }
+
+    /// The key of this fingerprint in front, and the others as they are; none where it is not among them.
+    pub(crate) fn promoted(&self, print: &str) -> Option<Self> {
+        let promoted = self.each().find(|key| key.fingerprints() == print)?;
+        Some(promoted.followed_by(self))
     }
 
     /// The half of each key that signs (Fernet specification, "Key Format").

@@ -166,7 +166,7 @@ fn s06_a_shell_at_a_terminal_has_job_control() {
     }
     let script = probe("terminal.py");
     // Not a shell: one that has just forked (vfork(2)) cannot be stopped.
-    let job = r#"python3 -c \"import signal; signal.signal(signal.SIGCONT, lambda *_: print('con' 'tinued', flush=True)); print('re' 'ady', flush=True); [signal.pause() for _ in iter(int, 1)]\"\n"#;
+    let job = r#"python3 -c \"import signal, time; signal.signal(signal.SIGCONT, lambda *_: print('con' 'tinued', flush=True)); print('re' 'ady', flush=True); [time.sleep(0.05) for _ in iter(int, 1)]\"\n"#;
     let steps = format!(
         r#"[["$ ", "echo flags=$-\n"], ["flags=himBHs", "{job}"], ["ready", "\u001a"], ["Stopped", "fg\n"],
             ["continued", "\u0003"], ["$ ", "exit 7\n"]]"#

@@ -180,6 +180,6 @@ fn a_server_that_is_not_there_is_told() {
         ..base
     };
     let outcome = base.sandbox.run(&["seed", "seed.yaml"]);
-    outcome.check(outcome.code() == 69, "expected status 69");
+    outcome.check(outcome.code() == 78, "expected status 78");
     outcome.check(outcome.stderr.contains("database \"absent\" does not exist"), "why");
 }

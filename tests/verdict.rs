@@ -83,14 +83,14 @@ impl Place<'_> {
         self.sql(sandbox, &all.join("; "));
     }
 
-    fn quoted(&self, word: &str) -> String {
+    pub(crate) fn quoted(&self, word: &str) -> String {
         match self {
             Self::Server { server, .. } if server.kind == Kind::MariaDb => format!("`{word}`"),
             _ => format!("\"{word}\""),
         }
     }
 
-    fn variable(&self, sandbox: &Sandbox, name: &str, value: &str) {
+    pub(crate) fn variable(&self, sandbox: &Sandbox, name: &str, value: &str) {
         let key = self.quoted("key");
         self.sql(
             sandbox,
@@ -99,7 +99,7 @@ impl Place<'_> {
     }
 
     /// What a deployment of this version holds, encrypted with this key; how many values that is.
-    fn fill(&self, sandbox: &Sandbox, version: &str, key: &str) -> usize {
+    pub(crate) fn fill(&self, sandbox: &Sandbox, version: &str, key: &str) -> usize {
         self.tables(sandbox, version);
         let token = |text: &str| Fernet::new(key).unwrap().encrypt(text.as_bytes());
         let row = |id: &str, password: &str, extra: &str, flags: &str| {

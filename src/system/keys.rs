@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::cause;
 use super::signals::Signals;
 use super::store::{self, Secrets};
-use super::{registry, user, verdict};
+use super::{registry, rotation, user, verdict};
 use crate::cli::KeyVerb;
 use crate::error::{Error, Exit};
 use crate::identity::IdentityStep;
@@ -24,6 +24,9 @@ const LONGEST_INPUT: u64 = 1 << 16;
 
 /// Does what was asked; the secrets are settled already.
 pub(crate) fn carry_out(verb: KeyVerb, plan: &Plan, secrets: &Secrets, signals: &Signals) -> Result<Exit, Error> {
+    if let Some(what) = verb.rotation() {
+        rotation::carry_out(what, plan, fernet(plan, secrets)?, signals)?;
+    }
     match verb {
         KeyVerb::Check => {
             fernet(plan, secrets)?;
@@ -34,7 +37,13 @@ pub(crate) fn carry_out(verb: KeyVerb, plan: &Plan, secrets: &Secrets, signals: 
             return Ok(log::data(&*export::text(form, &plan.secrets, |kind| secrets.of(kind))));
         }
         KeyVerb::Fingerprint => return Ok(log::data(format_args!("{}\n", fernet(plan, secrets)?))),
-        KeyVerb::Generate => {}
+        KeyVerb::Generate
+        | KeyVerb::Promote
+        | KeyVerb::Reencrypt { .. }
+        | KeyVerb::Retire
+        | KeyVerb::Rotate { .. }
+        | KeyVerb::Stage
+        | KeyVerb::Status => {}
         KeyVerb::Import => import(plan)?,
         KeyVerb::Register => registry::register_by_hand(&plan.verdict, secrets, signals)?,
         KeyVerb::Show { yes } => {

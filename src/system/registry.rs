@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::error::verdict::VerdictError;
 use crate::log;
 use crate::metadb::{Dialect, Metadb};
-use crate::secret::SecretKind;
+use crate::secret::{Secret, SecretKind};
 use crate::source::timestamp;
 use crate::verdict::VerdictStep;
 use crate::verdict::registration::{Comparison, Entry, compare};
@@ -101,17 +101,32 @@ pub(super) fn register_by_hand(step: &VerdictStep, secrets: &Secrets, signals: &
     Ok(())
 }
 
+/// Registers a changed Fernet key in place of the old one, where one is registered: nobody who has the new list is refused.
+pub(super) fn follow(step: &VerdictStep, session: &mut Session<'_>, secret: &Secret) {
+    let kind = SecretKind::Fernet;
+    let followed = session.ask(STEP, async |login| {
+        if !step.registered.contains(&kind) || !exists(login).await? {
+            return Ok(());
+        }
+        match entry_of(login, kind).await? {
+            Some(old) => replace(login, kind, &entry(step, secret), &old.fingerprint).await,
+            None => Ok(()),
+        }
+    });
+    if let Err(error) = followed {
+        log::warning(error);
+    }
+}
+
 /// What this container would register.
 fn ours(step: &VerdictStep, secrets: &Secrets) -> Vec<(SecretKind, Entry)> {
+    step.registered.iter().filter_map(|kind| Some((*kind, entry(step, secrets.of(*kind)?)))).collect()
+}
+
+fn entry(step: &VerdictStep, secret: &Secret) -> Entry {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let registered = timestamp(SystemTime::now());
-    let known = step.registered.iter().filter_map(|kind| Some((*kind, secrets.of(*kind)?)));
-    known
-        .map(|(kind, secret)| {
-            let (host, registered) = (host.trim().to_owned(), registered.clone());
-            (kind, Entry { fingerprint: secret.to_string(), host, role: step.role.clone(), registered })
-        })
-        .collect()
+    Entry { fingerprint: secret.to_string(), host: host.trim().to_owned(), role: step.role.clone(), registered }
 }
 
 /// What a kind is called in the table.

@@ -72,7 +72,7 @@ pub(super) fn create_once(kind: SecretKind, path: &Path, secret: Secret) -> Resu
 }
 
 /// A new random secret: one Fernet key, or two keys' worth of randomness for the others.
-fn generate(kind: SecretKind) -> Result<Secret, Error> {
+pub(super) fn generate(kind: SecretKind) -> Result<Secret, Error> {
     let mut text = Zeroizing::new(fernet::Fernet::generate_key());
     if kind != SecretKind::Fernet {
         text.push_str(&Zeroizing::new(fernet::Fernet::generate_key()));

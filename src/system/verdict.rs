@@ -1,8 +1,7 @@
 //! The secrets, judged by the metadata database: what is encrypted there is read as it comes, and never shown.
 
-use std::collections::BTreeSet;
-
-use super::metadb::{Login, Session, Trouble, text};
+use super::metadb::{Session, text};
+use super::places;
 use super::registry;
 use super::services;
 use super::signals::Signals;
@@ -175,12 +174,12 @@ pub(super) fn misfit(step: &VerdictStep, error: VerdictError) -> Result<(), Erro
 fn tally(session: &mut Session<'_>, keys: Option<&FernetKeys>) -> Result<Tally, Error> {
     let mut reader = keys.map(Reader::new).transpose()?;
     session.ask(STEP, async |login| {
-        let columns = columns(login).await?;
         let mut tally = Tally::default();
-        for (holder, sql) in queries(login.dialect, &columns) {
+        for place in places::all(login).await? {
+            let (holder, sql) = (place.holder, place.select(""));
             login
                 .each(&sql, &[], |row| {
-                    let values = [text(row, 1)?, text(row, 2)?];
+                    let values = [text(row, 2)?, text(row, 3)?];
                     // Airflow takes an empty password or extra for none, whatever its flag says, and an empty variable for a token.
                     let values =
                         values.iter().flatten().filter(|value| holder == Holder::Variable || !value.is_empty());
@@ -189,73 +188,11 @@ fn tally(session: &mut Session<'_>, keys: Option<&FernetKeys>) -> Result<Tally, 
                         all += 1;
                         unread += u64::from(!reader.as_mut().is_some_and(|reader| reader.reads(value)));
                     }
-                    tally.count(holder, text(row, 0)?.as_deref(), all, unread);
+                    tally.count(holder, text(row, 1)?.as_deref(), all, unread);
                     Ok(())
                 })
                 .await?;
         }
         Ok(tally)
     })
-}
-
-/// The columns that are there of those that may hold something encrypted, as `table.column`: what there is depends on the version
-/// of Airflow that has made the database.
-async fn columns(login: &mut Login) -> Result<BTreeSet<String>, Trouble> {
-    const TABLES: &str = "('connection', 'connection_test_request', 'trigger', 'variable')";
-    let sql = match login.dialect {
-        Dialect::MySql => format!(
-            "SELECT CONVERT(CONCAT(table_name, '.', column_name) USING utf8mb4) FROM information_schema.columns \
-             WHERE table_schema = DATABASE() AND table_name IN {TABLES}"
-        ),
-        Dialect::Postgres => format!(
-            "SELECT CAST(relname AS TEXT) || '.' || CAST(attname AS TEXT) FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid \
-             WHERE relname IN {TABLES} AND relkind IN ('r', 'p', 'v') AND attnum > 0 AND pg_table_is_visible(pg_class.oid)"
-        ),
-        Dialect::Sqlite => format!(
-            "SELECT tables.name || '.' || columns.name FROM sqlite_master AS tables JOIN pragma_table_info(tables.name) AS columns \
-             WHERE tables.type = 'table' AND tables.name IN {TABLES}"
-        ),
-    };
-    let rows = login.rows(&sql, &[]).await?;
-    rows.iter().filter_map(|row| text(row, 0).transpose()).collect()
-}
-
-/// One query for each table: a name and up to two encrypted values, null where there is none. Flags are null in old rows.
-fn queries(dialect: Dialect, columns: &BTreeSet<String>) -> Vec<(Holder, String)> {
-    let quoted = |name: &str| if dialect == Dialect::MySql { format!("`{name}`") } else { format!("\"{name}\"") };
-    let text = |name: &str| match dialect {
-        Dialect::MySql => format!("CONVERT({} USING utf8mb4)", quoted(name)),
-        Dialect::Postgres | Dialect::Sqlite => format!("CAST({} AS TEXT)", quoted(name)),
-    };
-    let flagged = |table: &str, name: &str| {
-        format!(
-            "SELECT {}, CASE WHEN is_encrypted THEN {} END, CASE WHEN is_extra_encrypted THEN {} END FROM {} \
-             WHERE is_encrypted OR is_extra_encrypted",
-            text(name),
-            text("password"),
-            text("extra"),
-            quoted(table)
-        )
-    };
-    let (key, val, id, kwargs) = (text("key"), text("val"), text("id"), text("kwargs"));
-    let all = [
-        (Holder::Connection, "connection.is_extra_encrypted", flagged("connection", "conn_id")),
-        (
-            Holder::ConnectionTest,
-            "connection_test_request.is_extra_encrypted",
-            flagged("connection_test_request", "connection_id"),
-        ),
-        // No flag: what begins like JSON is JSON (`decrypt_kwargs` in `airflow/models/trigger.py`). Before 2.9 all of it is.
-        (
-            Holder::Trigger,
-            "trigger.kwargs",
-            format!("SELECT {id}, {kwargs}, NULL FROM {} WHERE {kwargs} NOT LIKE '{{%'", quoted("trigger")),
-        ),
-        (
-            Holder::Variable,
-            "variable.is_encrypted",
-            format!("SELECT {key}, {val}, NULL FROM {} WHERE is_encrypted", quoted("variable")),
-        ),
-    ];
-    all.into_iter().filter(|(_, column, _)| columns.contains(*column)).map(|(holder, _, sql)| (holder, sql)).collect()
 }

@@ -1,0 +1,87 @@
+//! Errors about a change of the Fernet key.
+
+use std::path::PathBuf;
+
+use super::Exit;
+use crate::source::Source;
+use crate::verdict::encrypted;
+
+/// Why a rotation does not go on. Nothing has been changed then, unless the message says so.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RotationError {
+    /// Somebody else is at it, or migrates.
+    #[error("cannot change the keys now: {who} holds the lock")]
+    Busy { who: String },
+    /// Somebody has changed the file without taking the lock.
+    #[error("cannot replace `{}`: somebody else has changed it meanwhile", path.display())]
+    Changed { path: PathBuf },
+    /// The rows cannot be asked for.
+    #[error("cannot tell which key the encrypted values need: {why}")]
+    DatabaseUnknown { why: String },
+    /// Somebody who runs has still an older key in front.
+    #[error("cannot finish the rotation: somebody has written {} with an older key meanwhile ({names})", encrypted(*values))]
+    Meanwhile { values: u64, names: String },
+    /// The keys are somewhere else than in the key folder.
+    #[error("cannot change the Fernet key of {source_of_it}: it is not in the key folder, so that only you can")]
+    NotOurs { source_of_it: Source, order: String },
+    /// There is no key to promote.
+    #[error("cannot promote a Fernet key: none is staged (the keys are `{keys}`)")]
+    NothingStaged { keys: String },
+    /// Processes that would go on with the key that they have.
+    #[error("cannot rotate the Fernet key: Airflow runs ({who})")]
+    Running { who: String },
+    /// One rotation after the other.
+    #[error("cannot do that now: the Fernet key `{print}` is staged")]
+    StagedAlready { print: String },
+    /// Rows that only an older key reads.
+    #[error("cannot retire the Fernet key `{keys}`: {} {} it ({names})", encrypted(*values), if *values == 1 { "needs" } else { "need" })]
+    StillNeeded { keys: String, values: u64, names: String },
+    /// The last rotation is not at its end.
+    #[error("cannot stage another Fernet key: the last rotation is not finished (the keys are `{keys}`)")]
+    Unfinished { keys: String },
+    /// Rows that no key reads.
+    #[error("cannot rotate the Fernet key: no key reads {}: {names}", encrypted(*values))]
+    Unread { values: u64, names: String },
+}
+
+impl RotationError {
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Busy { .. } | Self::Changed { .. } | Self::DatabaseUnknown { .. } | Self::Running { .. } => {
+                Exit::Unavailable
+            }
+            Self::NotOurs { .. }
+            | Self::NothingStaged { .. }
+            | Self::StagedAlready { .. }
+            | Self::Unfinished { .. } => Exit::Configuration,
+            Self::Meanwhile { .. } | Self::StillNeeded { .. } | Self::Unread { .. } => Exit::SecretsMisfit,
+        }
+    }
+
+    pub(super) fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Busy { .. } | Self::Changed { .. } => "try again when it has ended".to_owned(),
+            Self::DatabaseUnknown { .. } => return None,
+            Self::Meanwhile { .. } => {
+                "restart what still runs with it, then `airflow-entrypoint key reencrypt` again".to_owned()
+            }
+            Self::NotOurs { source_of_it, order } => format!(
+                "make a key with `openssl rand -base64 32` and set {source_of_it} to the keys in this order, joined by commas: {order}"
+            ),
+            Self::NothingStaged { .. } => "`airflow-entrypoint key stage` stages one".to_owned(),
+            Self::Running { .. } => "stop the deployment, or change the key while it runs by `key stage`, `key promote`, `key reencrypt` and \
+                `key retire`; `--force` rotates all the same"
+                .to_owned(),
+            Self::StagedAlready { .. } => {
+                "go on with `airflow-entrypoint key promote`, when all containers have been restarted".to_owned()
+            }
+            Self::StillNeeded { .. } => "`airflow-entrypoint key reencrypt` encrypts them anew".to_owned(),
+            Self::Unfinished { .. } => {
+                "go on with `airflow-entrypoint key reencrypt` and `airflow-entrypoint key retire`".to_owned()
+            }
+            Self::Unread { .. } => "put the key that encrypted them behind the others, or set them anew in Airflow; `--skip-unreadable` \
+                leaves them as they are"
+                .to_owned(),
+        })
+    }
+}

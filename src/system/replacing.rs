@@ -1,0 +1,85 @@
+//! A secret's file replaced: at every moment the name leads to the whole old content or the whole new one.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::Path;
+
+use nix::fcntl::Flock;
+use zeroize::Zeroizing;
+
+use super::migration_lock::{Held, take_folder};
+use super::secret_file;
+use super::staged::{Staged, private_mode};
+use super::{cause, is_denied};
+use crate::error::Error;
+use crate::error::rotation::RotationError;
+use crate::secret::{Secret, SecretKind};
+use crate::secrets::Stored;
+
+/// The key folder while only we may change what is in it. A folder that knows no locks has none.
+pub(super) struct Folder(#[expect(dead_code, reason = "it is held")] Option<Flock<File>>);
+
+/// Takes it, or says who has it.
+pub(super) fn take(folder: &Path) -> Result<Folder, Error> {
+    match take_folder(folder) {
+        Ok(lock) => Ok(Folder(lock)),
+        Err(Held) => Err(RotationError::Busy { who: format!("another process at `{}`", folder.display()) }.into()),
+    }
+}
+
+impl Folder {
+    /// Puts a new secret in the place of the one that is in this file, if it still is.
+    pub(super) fn replace(&self, kind: SecretKind, path: &Path, old: &Secret, new: &Secret) -> Result<(), Error> {
+        match secret_file::observe(kind, path) {
+            Stored::Present { content: Ok(found), .. } if found == *old => {}
+            _ => return Err(RotationError::Changed { path: path.to_owned() }.into()),
+        }
+        let line = Zeroizing::new(format!("{}\n", *new.reveal()));
+        exchange(path, line.as_bytes()).map_err(|error| failed(kind, path, &error))
+    }
+
+    /// Notes something beside a secret, in one piece; nothing removes the note.
+    pub(super) fn note(&self, path: &Path, text: Option<&str>) -> Result<(), Error> {
+        let done = match text {
+            Some(text) => Staged::write(path, format!("{text}\n").as_bytes(), private_mode())
+                .and_then(|staged| fs::rename(staged.path(), path)),
+            None => fs::remove_file(path).or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            }),
+        };
+        done.and_then(|()| sync_folder(path)).map_err(|error| failed(SecretKind::Fernet, path, &error))
+    }
+}
+
+/// By a file beside it that takes over its name, owner and mode. Where the name is a link, what it leads to is replaced.
+fn exchange(path: &Path, line: &[u8]) -> io::Result<()> {
+    let real = fs::canonicalize(path)?;
+    let old = fs::metadata(&real)?;
+    let staged = Staged::write(&real, line, old.mode() & 0o7777)?;
+    let new = fs::metadata(staged.path())?;
+    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+        // Who is not root keeps the group, by which the owner reads it then.
+        chown(staged.path(), Some(old.uid()), Some(old.gid())).or_else(|error| match old.mode() & 0o040 {
+            0 => Err(error),
+            _ if new.gid() == old.gid() => Ok(()),
+            _ => chown(staged.path(), None, Some(old.gid())),
+        })?;
+    }
+    fs::rename(staged.path(), &real)?;
+    sync_folder(&real)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+fn failed(kind: SecretKind, path: &Path, error: &io::Error) -> Error {
+    Error::CannotWrite {
+        what: format!("the {kind}"),
+        path: path.to_owned(),
+        cause: cause(error),
+        denied: is_denied(error),
+    }
+}

@@ -1,0 +1,272 @@
+//! The verbs that change the Fernet key: its file, the rows, and what is registered.
+
+use std::fmt::Arguments;
+use std::fs;
+use std::path::PathBuf;
+
+use super::metadb::Session;
+use super::migration_lock::{self, Taken};
+use super::places::{self, Elsewhere};
+use super::reencryption;
+use super::replacing::{self, Folder};
+use super::secret_file;
+use super::signals::Signals;
+use super::store;
+use super::{registry, verdict};
+use crate::error::Error;
+use crate::error::rotation::RotationError;
+use crate::fernet_keys::FernetKeys;
+use crate::fernet_keys::rotation::{self, Others, Rotation, State, Survey, Unread};
+use crate::log;
+use crate::metadb::Metadb;
+use crate::plan::Plan;
+use crate::secret::{Secret, SecretKind};
+use crate::secrets::{Decision, Stored};
+use crate::source::Source;
+
+const KIND: SecretKind = SecretKind::Fernet;
+/// Where the fingerprint of a staged key is noted, in the key folder.
+const NOTE: &str = "fernet.staged";
+
+/// The keys, and what we may change of them.
+struct Keys<'p> {
+    plan: &'p Plan,
+    /// Held until the verb has ended.
+    folder: Folder,
+    path: PathBuf,
+    state: State,
+    /// Where they are, if that is not the file.
+    elsewhere: Option<Source>,
+}
+
+/// Does what was asked. `secret` is the Fernet key as Airflow is given it.
+pub(super) fn carry_out(what: Rotation, plan: &Plan, secret: &Secret, signals: &Signals) -> Result<(), Error> {
+    let keys = Keys::look(plan, secret)?;
+    match what {
+        Rotation::Promote => keys.promote(),
+        Rotation::Reencrypt { unread } => {
+            let mut session = keys.session(signals)?;
+            let before = reencryption::survey(&mut session, keys.state.keys())?;
+            keys.reencrypt(&mut session, keys.state.keys(), unread, &before)
+        }
+        Rotation::Retire => keys.retire(signals),
+        Rotation::Rotate { others, unread } => keys.rotate(others, unread, signals),
+        Rotation::Stage => keys.stage(),
+        Rotation::Status => keys.status(signals),
+    }
+}
+
+impl<'p> Keys<'p> {
+    fn look(plan: &'p Plan, secret: &Secret) -> Result<Self, Error> {
+        let folder = replacing::take(&plan.key_dir)?;
+        let path = plan.key_dir.join(KIND.file_name());
+        let source = plan.secrets.iter().find(|step| step.kind == KIND).and_then(|step| match &step.decision {
+            Decision::Leave { source, .. } | Decision::Use { source, .. } => Some(source.clone()),
+            _ => None,
+        });
+        let elsewhere = source.filter(|source| *source != Source::File(path.clone()));
+        let secret = match (&elsewhere, secret_file::observe(KIND, &path)) {
+            // As it is under the lock.
+            (None, Stored::Present { content: Ok(secret), .. }) => secret,
+            _ => secret.clone(),
+        };
+        let Secret::Fernet(keys) = secret else {
+            return Err(Error::Bug { what: "a Fernet key that is none".to_owned() });
+        };
+        let note = fs::read_to_string(plan.key_dir.join(NOTE)).ok().filter(|_| elsewhere.is_none());
+        let state = State::new(keys, note.as_deref().map(str::trim));
+        Ok(Self { plan, folder, path, state, elsewhere })
+    }
+
+    fn stage(&self) -> Result<(), Error> {
+        self.must_be_ours(|keys| format!("`{keys}`, then the new one"))?;
+        let new = new_key()?;
+        let next = self.state.stage(&new)?;
+        self.folder.note(&self.plan.key_dir.join(NOTE), Some(&new.fingerprints()))?;
+        self.replace(&next)?;
+        told(format_args!(
+            "{KIND}: `{}` is staged in `{}`, where it reads and does not encrypt yet; restart all containers, then `key promote`",
+            new.fingerprints(),
+            self.path.display()
+        ))
+    }
+
+    fn promote(&self) -> Result<(), Error> {
+        self.must_be_ours(|keys| format!("the key to promote, then the others of `{keys}`"))?;
+        let next = self.state.promote()?;
+        self.replace(&next)?;
+        self.folder.note(&self.plan.key_dir.join(NOTE), None)?;
+        told(format_args!(
+            "{KIND}: the keys are `{}` now, of which the first encrypts; restart all containers, then `key reencrypt`",
+            next.fingerprints()
+        ))
+    }
+
+    fn rotate(&self, others: Others, unread: Unread, signals: &Signals) -> Result<(), Error> {
+        let begun = self.state.rotate(&new_key()?)?;
+        if begun.is_some() {
+            self.must_be_ours(|keys| format!("the new one, then `{keys}`"))?;
+        }
+        let mut session = self.session(signals)?;
+        if others == Others::Stop {
+            let alive = session.ask("looking for processes of Airflow", places::alive)?;
+            if !alive.is_empty() {
+                return Err(RotationError::Running { who: alive.join(", ") }.into());
+            }
+        }
+        let before = reencryption::survey(&mut session, self.state.keys())?;
+        before.stops(unread)?;
+        // In the file before any row needs it.
+        if let Some(next) = &begun {
+            self.replace(next)?;
+            self.folder.note(&self.plan.key_dir.join(NOTE), None)?;
+            log::info(format_args!("{KIND}: the keys in `{}` are `{}` now", self.path.display(), next.fingerprints()));
+        }
+        let keys = begun.as_ref().unwrap_or(self.state.keys());
+        self.reencrypt(&mut session, keys, unread, &before)
+    }
+
+    fn reencrypt(
+        &self,
+        session: &mut Session<'_>,
+        keys: &FernetKeys,
+        unread: Unread,
+        before: &Survey,
+    ) -> Result<(), Error> {
+        let (renewed, after) = reencryption::reencrypt(session, keys, unread, before.read())?;
+        after.stops(unread)?;
+        registry::follow(&self.plan.verdict, session, &Secret::Fernet(keys.clone()));
+        self.warn_of(session.ask("looking for other encrypted values", places::elsewhere)?, keys);
+        session.close();
+        if after.unread.unread > 0 {
+            log::warning(format_args!("no key reads {}; they stay as they are", after.unread.unread_names()));
+        }
+        if after.older.unread > 0 {
+            let (values, names) = (after.older.unread, after.older.unread_names());
+            return Err(RotationError::Meanwhile { values, names }.into());
+        }
+        let (first, older) = (first(keys), rotation::older(keys));
+        let next = match (older.is_empty(), self.state.staged()) {
+            (true, _) => "there is no older one",
+            (false, Some(_)) if keys == self.state.keys() => {
+                "one is staged: restart all containers, then `key promote`"
+            }
+            (false, _) => "when no container runs without that key any more, `key retire`",
+        };
+        told(format_args!("{KIND}: {renewed} encrypted anew, all {} are read by `{first}` alone; {next}", after.read()))
+    }
+
+    fn retire(&self, signals: &Signals) -> Result<(), Error> {
+        let keys = self.state.keys();
+        let Some(next) = self.state.retire()? else {
+            return told(format_args!("{KIND}: `{}` is the only one", keys.fingerprints()));
+        };
+        let mut session = self.session(signals)?;
+        let survey = reencryption::survey(&mut session, keys)?;
+        survey.needs_older(keys)?;
+        self.warn_of(session.ask("looking for other encrypted values", places::elsewhere)?, keys);
+        let older = rotation::older(keys);
+        if let Some(source) = &self.elsewhere {
+            let first = next.fingerprints();
+            return told(format_args!(
+                "{KIND}: nothing in the database needs `{older}`; set {source} to `{first}` alone, and restart all containers"
+            ));
+        }
+        self.replace(&next)?;
+        registry::follow(&self.plan.verdict, &mut session, &Secret::Fernet(next.clone()));
+        told(format_args!(
+            "{KIND}: `{older}` is no longer in `{}`, which has `{}` alone; containers forget it at their next start",
+            self.path.display(),
+            next.fingerprints()
+        ))
+    }
+
+    fn status(&self, signals: &Signals) -> Result<(), Error> {
+        let place = match (&self.elsewhere, secret_file::observe(KIND, &self.path)) {
+            (Some(source), _) => format!("{source}, which only you can change"),
+            (None, Stored::Present { facts, .. }) => format!("`{}` ({facts})", self.path.display()),
+            (None, _) => format!("`{}`", self.path.display()),
+        };
+        let (survey, elsewhere) = match self.session(signals) {
+            Err(Error::Rotation(error)) => {
+                log::warning(error);
+                (None, None)
+            }
+            session => {
+                let mut session = session?;
+                let survey = reencryption::survey(&mut session, self.state.keys())?;
+                (Some(survey), Some(session.ask("looking for other encrypted values", places::elsewhere)?))
+            }
+        };
+        if let Some(survey) = survey.as_ref().filter(|survey| survey.unread.unread > 0) {
+            log::warning(format_args!("no key reads {}", survey.unread.unread_names()));
+        }
+        if let Some(elsewhere) = elsewhere {
+            self.warn_of(elsewhere, self.state.keys());
+        }
+        log::info(format_args!("{KIND}: from {place}"));
+        log::data(rotation::table(&self.state, survey.as_ref()));
+        Ok(())
+    }
+
+    fn replace(&self, next: &FernetKeys) -> Result<(), Error> {
+        let [old, new] = [self.state.keys(), next].map(|keys| Secret::Fernet(keys.clone()));
+        self.folder.replace(KIND, &self.path, &old, &new)
+    }
+
+    fn must_be_ours(&self, order: impl FnOnce(&str) -> String) -> Result<(), Error> {
+        let Some(source) = &self.elsewhere else { return Ok(()) };
+        let order = order(&self.state.keys().fingerprints());
+        Err(RotationError::NotOurs { source_of_it: source.clone(), order }.into())
+    }
+
+    /// A session under the lock of the database: no other rotation, and no migration, at the same time.
+    fn session<'s>(&self, signals: &'s Signals) -> Result<Session<'s>, Error> {
+        let unknown = |why: &str| Error::from(RotationError::DatabaseUnknown { why: why.to_owned() });
+        let metadb = &self.plan.verdict.metadb;
+        if let Metadb::LeftToAirflow(why) = metadb {
+            return Err(unknown(why));
+        }
+        let mut session = verdict::open(metadb, signals)?.ok_or_else(|| unknown("there is no database yet"))?;
+        // SQLite's is that of the folder, which we have.
+        if session.target.file().is_none() {
+            match migration_lock::take(&mut session, &self.plan.key_dir)? {
+                Taken::Ours(_) => {}
+                Taken::By(who) => return Err(RotationError::Busy { who }.into()),
+            }
+        }
+        Ok(session)
+    }
+
+    fn warn_of(&self, elsewhere: Elsewhere, keys: &FernetKeys) {
+        if !elsewhere.tables.is_empty() {
+            log::warning(format_args!(
+                "whether something in `{}` is under one of the keys is not known here: no verb of ours reads or changes it",
+                elsewhere.tables.join("`, `")
+            ));
+        }
+        if elsewhere.xcom > 0 && !rotation::older(keys).is_empty() {
+            log::warning(format_args!(
+                "{} XCom values hold Fernet tokens (Delta Lake, Iceberg), which are not encrypted anew: those of an older key are lost with it",
+                elsewhere.xcom
+            ));
+        }
+    }
+}
+
+fn first(keys: &FernetKeys) -> String {
+    keys.each().next().map(|key| key.fingerprints()).unwrap_or_default()
+}
+
+/// The last word of a verb.
+fn told(word: Arguments<'_>) -> Result<(), Error> {
+    log::info(word);
+    Ok(())
+}
+
+fn new_key() -> Result<FernetKeys, Error> {
+    match store::generate(KIND)? {
+        Secret::Fernet(keys) => Ok(keys),
+        Secret::Text(_) => Err(Error::Bug { what: "a Fernet key that is none".to_owned() }),
+    }
+}
