@@ -6,7 +6,7 @@ use crate::namespace::present;
 
 const INTERPRETER: u32 = 3;
 const SYMBOLS: u32 = 2;
-const LARGEST: usize = 6 << 20;
+const LARGEST: usize = 11 << 20;
 
 /// The numbers that begin the entries of a table of a 64-bit ELF file (elf(5)): where the table is said to be in the header, the size
 /// of an entry, their count, and where in the entry its type is.
