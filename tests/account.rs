@@ -192,7 +192,7 @@ fn one_account(version: &str, database: &Database, starters: usize) {
 #[test]
 fn u01_one_of_several_creates_the_account_on_postgresql() {
     let Some(database) = Database::postgres() else { return };
-    one_account(V3, &database, 4);
+    one_account(V3, &database, 10);
 }
 
 #[test]

@@ -67,6 +67,7 @@ mod seed_airflow;
 mod seed_base;
 mod seed_races;
 mod seed_refusals;
+mod seed_task;
 mod services;
 mod stage;
 mod store_kills;
