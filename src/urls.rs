@@ -185,6 +185,27 @@ fn redact(url: &str, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
+/// A text of somebody else's with `***` in place of the user and the password of each URL in it.
+pub(crate) fn without_userinfo(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, behind) = rest.split_at(at + "://".len());
+        shown.push_str(before);
+        rest = behind;
+        let url = &rest[..rest.find(|c: char| c.is_whitespace() || "'\"<>`".contains(c)).unwrap_or(rest.len())];
+        let authority = &url[..url.find(['/', '?', '#']).unwrap_or(url.len())];
+        let is_port = |port: &str| port.chars().all(|digit| digit.is_ascii_digit());
+        // A password may hold `/` when nobody encoded it; a port is none, and then an `@` behind is part of a path.
+        let open = authority.split_once(':').is_some_and(|(_, port)| !is_port(port));
+        if let Some(end) = authority.rfind('@').or_else(|| url.rfind('@').filter(|_| open)) {
+            shown.push_str("***");
+            rest = &rest[end..];
+        }
+    }
+    shown + rest
+}
+
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["pass", "pwd", "secret", "token", "key"].iter().any(|part| name.contains(part))

@@ -124,3 +124,23 @@ fn k14_no_part_of_a_password_with_a_semicolon_is_shown() {
         assert!(["sec", "se;", "ret"].iter().all(|part| !shown.contains(part)), "{url} is shown as {shown}");
     }
 }
+
+#[test]
+fn r06_what_others_say_is_shown_without_userinfo() {
+    for (text, expected) in [
+        ("nothing", "nothing"),
+        (
+            "Looking in indexes: https://u:tok@h:8/simple, https://tok@i/",
+            "Looking in indexes: https://***@h:8/simple, https://***@i/",
+        ),
+        ("git+https://github.com/a/b.git@v1", "git+https://github.com/a/b.git@v1"),
+        ("git+https://tok@github.com/a/b.git@v1", "git+https://***@github.com/a/b.git@v1"),
+        ("'https://u:p/w?x@h/s' failed\n", "'https://***@h/s' failed\n"),
+        ("https://h:8080/a@b", "https://h:8080/a@b"),
+        ("https://u:a@b@h/ x@y", "https://***@h/ x@y"),
+        ("https://u:größe@h", "https://***@h"),
+        ("://@", "://***@"),
+    ] {
+        assert_eq!(without_userinfo(text), expected);
+    }
+}

@@ -91,6 +91,24 @@ fn the_same_set_is_installed_once() {
 }
 
 #[test]
+fn r06_credentials_in_what_pip_says_are_not_shown() {
+    let sandbox = sandbox(V2);
+    let says = "echo Collecting x @ https://user:token@index/x.whl; printf 'no end of http://token@index/simple' >&2";
+    for (status, behind) in [(0, "airflow-entrypoint: info: "), (3, "airflow-entrypoint: error: ")] {
+        sandbox.behave("pip-install", &format!("{says}; exit {status}"));
+        let outcome = sandbox.run(&["scheduler"]);
+        outcome.same(outcome.code(), status);
+        let shown = format!("Collecting x @ https://***@index/x.whl\nno end of http://***@index/simple{behind}");
+        outcome.check(outcome.stderr.contains(&shown), &shown);
+        sandbox.write("requirements.txt", "another\n");
+    }
+    // Whoever stays behind with the stream holds nobody up for long.
+    sandbox.behave("pip-install", "echo https://user:token@index; sleep 10 &");
+    let outcome = sandbox.run(&["scheduler"]);
+    outcome.succeeds().check(outcome.stderr.contains("https://***@index\n"), "its line");
+}
+
+#[test]
 fn options_are_arguments() {
     let sandbox = sandbox(V2).with("_PIP_ADDITIONAL_REQUIREMENTS", "--no-cache-dir lxml");
     sandbox.behave("pip-install", "");

@@ -25,6 +25,7 @@ mod places;
 pub(crate) mod process;
 mod python;
 mod reading;
+mod redacted;
 mod reencryption;
 mod registry;
 mod replacing;

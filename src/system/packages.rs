@@ -3,13 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::airflow::must_succeed;
+use super::airflow::succeeded;
 use super::files::write_private;
+use super::process::{Output, run};
 use super::signals::Signals;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::log;
 use crate::plan::requirements::{Installer, RequirementsStep};
+
+const STEP: &str = "install the requirements";
 
 /// Where the hash of what is installed is noted, beside the packages: both end with the container.
 const STAMP: &str = ".airflow-entrypoint-requirements";
@@ -38,7 +41,10 @@ pub(crate) fn install(
             Some(text) => Some(write_private("requirements.txt", &text)?),
             None => None,
         };
-        must_succeed("install the requirements", &step.words(additional), &with, signals)?;
+        let words = step.words(additional);
+        signals.check(STEP)?;
+        // Old pips and new uvs say some URLs as they are.
+        succeeded(STEP, &words, &run(&words, &with, signals, Output::Redacted)?)?;
         // Without it they are installed again next time.
         let _ = stamp.map(|stamp| fs::write(stamp, &step.hash));
     }

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::executable::{cannot_run, foreign};
 use super::signals::{Event, Signals};
-use super::{broken_pipe, init, supervise};
+use super::{broken_pipe, init, redacted, supervise};
 use crate::environment::Environment;
 use crate::error::{Error, Exit};
 use crate::log;
@@ -47,6 +47,8 @@ pub(super) struct Captured {
 pub(super) enum Output {
     /// To our stderr: stdout belongs to the command that we become.
     Shown,
+    /// There too, line by line, without what URLs say of users and passwords.
+    Redacted,
     Hidden,
 }
 
@@ -92,8 +94,14 @@ pub(super) fn run_with_input(
 ) -> Result<Ended, Error> {
     let mut command = command(words, environment);
     command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
+    let mut redaction = None;
     match output {
         Output::Shown => command.stdout(io::stderr()),
+        Output::Redacted => {
+            let failed = |error: io::Error| Error::Bug { what: format!("cannot read what a step says: {error}") };
+            let (out, err) = redacted::open(&mut redaction).map_err(failed)?;
+            command.stdout(out).stderr(err)
+        }
         Output::Hidden => command.stdout(Stdio::null()).stderr(Stdio::null()),
     };
     let mut child = spawn(command, signals, Place::Apart)?;
@@ -102,6 +110,9 @@ pub(super) fn run_with_input(
         let _ = stdin.write_all(input);
     }
     let (status, stop) = wait(&child, signals, None);
+    if let Some(redaction) = redaction {
+        redacted::close(redaction);
+    }
     let status = status.ok_or_else(|| Error::Bug { what: "a child is lost".to_owned() })?;
     Ok(Ended { status, stop })
 }
