@@ -116,7 +116,7 @@ fn every_command_is_prepared_for_when_told_so() {
 }
 
 #[test]
-fn who_waits_for_what() {
+fn w10_who_waits_for_what() {
     let (listener, port) = local();
     let connections = || listener.connections();
     for version in [V1, V2, V3] {

@@ -117,7 +117,7 @@ fn options_are_arguments() {
 }
 
 #[test]
-fn only_a_service_installs() {
+fn r04_only_a_service_installs() {
     for arguments in
         [&["version"][..], &["connections", "list"], &["tasks", "run", "d", "t", "x"], &["setup"], &["mycmd"]]
     {
