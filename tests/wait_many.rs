@@ -74,3 +74,17 @@ fn five_hundred_starts_get_through_a_server_with_few_connections() {
     // The control: it was full.
     assert!(crowded > 0);
 }
+
+/// PostgreSQL and libpq take a password as it is that SASLprep refuses; our driver does not, and that is no reason to stop.
+#[test]
+fn c10_what_our_driver_cannot_do_is_left_to_airflow() {
+    let Some(server) = Database::postgres() else { return };
+    let url = server.create("airflow");
+    server.sql(None, "ALTER ROLE airflow PASSWORD 'p😀'");
+    let outcome = local(&url.replace(&server.password, "p%F0%9F%98%80")).run(&COMMAND);
+    outcome.succeeds().says(&format!(
+        "warning: the database `127.0.0.1:{}` answers, and the login is left to Airflow: our driver takes no user or password with these characters",
+        server.port
+    ));
+    outcome.same(outcome.stderr.contains("become `airflow connections list`"), true);
+}

@@ -223,7 +223,7 @@ fn w12_a_real_redis_with_a_password_an_account_tls_and_a_socket() {
         ] {
             let outcome = celery(&database, &url).run(&COMMAND);
             outcome.succeeds().says(&format!(
-                "warning: the broker `{tls}` answers, with a certificate that is left to Airflow to judge: <any>certificate<any>"
+                "warning: the broker `{tls}` answers, with a certificate that is left to Airflow: <any>certificate<any>"
             ));
         }
     }

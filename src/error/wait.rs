@@ -40,6 +40,7 @@ impl WaitError {
             Class::Login => {
                 "user and password must be the server's; images set them on an empty volume only, and keep the old ones on another"
             }
+            Class::Driver => "Airflow's own driver may do better",
             Class::Protocol => "is that the port of this kind of server?",
             Class::Certificate | Class::Tls => "the TLS options of the URL and those of the server must agree",
         }

@@ -22,6 +22,8 @@ pub(crate) enum Class {
     Connection,
     /// There is no database of that name.
     Database,
+    /// Our driver cannot do what Airflow's can.
+    Driver,
     /// Wrong user or password.
     Login,
     /// The name has no address.
@@ -111,6 +113,7 @@ impl Display for Failure {
             Class::Connection | Class::Name | Class::Time => "",
             Class::Access => "access denied: ",
             Class::Certificate => "certificate: ",
+            Class::Driver => "driver: ",
             Class::Database => "no such database: ",
             Class::Login => "login refused: ",
             Class::Protocol => "another protocol: ",

@@ -207,7 +207,7 @@ impl From<sqlx::Error> for Trouble {
             }
             sqlx::Error::Io(error) => Self { cause: super::cause(error), code: None },
             // Never `Configuration` in full: it cites what it could not read.
-            sqlx::Error::Configuration(_) => Self { cause: "the URL is not one".to_owned(), code: None },
+            sqlx::Error::Configuration(_) => Self { cause: "our driver does not take the URL".to_owned(), code: None },
             other => Self { cause: other.to_string(), code: None },
         }
     }

@@ -37,7 +37,7 @@ pub(crate) fn before_a_key_is_made<'s>(plan: &Plan, signals: &'s Signals) -> Res
     let database = plan.wait.services.iter().filter(|service| service.role == DATABASE).cloned().collect();
     let wait = WaitStep { services: database, timeout: plan.wait.timeout, skipped: Vec::new() };
     let Some(mut session) = services::wait(&wait, Some(&plan.verdict.metadb), None, signals)? else {
-        unknown("its certificate is left to Airflow to judge");
+        unknown("it is left to Airflow");
         return Ok(None);
     };
     if is_missing(&session) {

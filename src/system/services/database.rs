@@ -72,8 +72,12 @@ fn failure(dialect: Dialect, error: &sqlx::Error) -> Failure {
             Failure::new(Class::Certificate, error.to_string())
         }
         sqlx::Error::Tls(error) => Failure::new(Class::Tls, error.to_string()),
-        // Never `Configuration` in full: it cites what it could not read.
-        sqlx::Error::Configuration(_) => Failure::new(Class::Protocol, "the URL is not one"),
+        // Never `Configuration` in full: it cites what it could not read. PostgreSQL itself, and libpq, take a password as it is that
+        // SASLprep (RFC 4013, with Unicode 3.2) does not, such as one with an emoji.
+        sqlx::Error::Configuration(error) if error.to_string().contains("saslprep") => {
+            Failure::new(Class::Driver, "our driver takes no user or password with these characters")
+        }
+        sqlx::Error::Configuration(_) => Failure::new(Class::Driver, "our driver does not take the URL"),
         // The driver's words when the connection ends before the answer to its wish for TLS.
         sqlx::Error::Protocol(text) if text.contains("SSLRequest: 0x00") => connection::closed(),
         // An error instead of that answer: PostgreSQL cannot even start a process for us.

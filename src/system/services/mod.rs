@@ -121,10 +121,9 @@ async fn watch(
                 return Ok(());
             }
             // Whether it is one for Airflow, Airflow says; until then nothing secret has been sent.
-            Err(Failure { class: Class::Certificate, cause }) => {
-                log::warning(format_args!(
-                    "the {service} answers, with a certificate that is left to Airflow to judge: {cause}"
-                ));
+            Err(Failure { class: class @ (Class::Certificate | Class::Driver), cause }) => {
+                let what = if class == Class::Driver { "and the login" } else { "with a certificate that" };
+                log::warning(format_args!("the {service} answers, {what} is left to Airflow: {cause}"));
                 waiting.borrow_mut().ready = true;
                 waiting.borrow_mut().left_to_airflow = true;
                 return Ok(());
