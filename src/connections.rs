@@ -216,7 +216,7 @@ impl Said<'_> {
                 // What Airflow does without a URL, and for a file that is not told by an absolute path (it refuses that).
                 let file = file.clone().filter(|_| url.is_some());
                 let file = file.unwrap_or_else(|| self.environment.airflow_home().join("airflow.db"));
-                Metadb::Asked(Target::sqlite(&file, Source::Default))
+                Metadb::Asked(Target::sqlite(&file, Source::File(file.clone())))
             }
             (Server::Listens { endpoints, source, .. }, Some(url)) => {
                 match Target::server(&url, endpoints, source.clone()) {

@@ -124,7 +124,10 @@ fn u09_a_database_that_nobody_has_migrated_is_told() {
     let outcome = base.sandbox.run(&["seed", "seed.yaml"]);
     outcome.check(outcome.code() == 69, "expected status 69");
     outcome
-        .says("error: cannot seed: the database of the default has no table `slot_pool`")
+        .says(&format!(
+            "error: cannot seed: the database of `{}` has no table `slot_pool`",
+            base.sandbox.text("home/airflow.db")
+        ))
         .says("hint: start a container that migrates (the web server, or the command `setup`)");
     // The variable was not left behind.
     assert_eq!(base.count("variable"), 0);
