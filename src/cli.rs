@@ -1,12 +1,14 @@
 //! Our command line: which of our verbs was meant, or the command of Airflow to run. Everything behind it is left alone.
 
+mod key;
+
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand};
 
+pub(crate) use self::key::{ExportForm, KeyVerb};
 use crate::error::Error;
-use crate::fernet_keys::rotation::{Others, Rotation, Unread};
 use crate::launch::dumb_init::{self, Asked};
 use crate::launch::forwarding::{Manner, Scope};
 use crate::seeds::SeedMode;
@@ -64,83 +66,6 @@ enum Verbs {
     /// Run several commands of Airflow as equals: the end of one is the end of all
     #[command(override_usage = "airflow-entrypoint supervise COMMAND...")]
     Supervise,
-}
-
-/// What to do with the secrets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
-pub(crate) enum KeyVerb {
-    /// Say where each secret comes from and whether it is sound
-    Check,
-    /// Print the secrets in a form for another place to keep them
-    Export {
-        /// `env`: variables; `docker-secret`: the Fernet key alone; `k8s-secret`: a manifest with all of them
-        #[arg(long = "as", value_enum, value_name = "FORM")]
-        form: ExportForm,
-    },
-    /// Print the Fernet key's fingerprint
-    Fingerprint,
-    /// Make the secrets that are missing, in the key folder
-    Generate,
-    /// Take a Fernet key from standard input into the key folder, if there is none
-    Import,
-    /// Put the staged Fernet key in front, so that it encrypts
-    Promote,
-    /// Encrypt anew what an older Fernet key has encrypted
-    Reencrypt {
-        /// Leave what no key reads as it is
-        #[arg(long)]
-        skip_unreadable: bool,
-    },
-    /// Register the fingerprints of this container's secrets in the database, in place of those that are
-    Register,
-    /// Leave out the Fernet keys that nothing needs any more
-    Retire,
-    /// Change the Fernet key of a deployment that is stopped, and encrypt everything anew
-    Rotate {
-        /// While Airflow runs, too
-        #[arg(long)]
-        force: bool,
-        /// Leave what no key reads as it is
-        #[arg(long)]
-        skip_unreadable: bool,
-    },
-    /// Print the Fernet key
-    Show {
-        /// Print it to something that is not a terminal, too
-        #[arg(long)]
-        yes: bool,
-    },
-    /// Put a new Fernet key behind the others, so that all containers can read what it will encrypt
-    Stage,
-    /// Say what each Fernet key is there for
-    Status,
-}
-
-impl KeyVerb {
-    /// What it means for the Fernet key's list and the rows.
-    pub(crate) fn rotation(self) -> Option<Rotation> {
-        let unread = |skipped| if skipped { Unread::Skipped } else { Unread::Stops };
-        Some(match self {
-            Self::Promote => Rotation::Promote,
-            Self::Reencrypt { skip_unreadable } => Rotation::Reencrypt { unread: unread(skip_unreadable) },
-            Self::Retire => Rotation::Retire,
-            Self::Rotate { force, skip_unreadable } => {
-                let others = if force { Others::Ignored } else { Others::Stop };
-                Rotation::Rotate { others, unread: unread(skip_unreadable) }
-            }
-            Self::Stage => Rotation::Stage,
-            Self::Status => Rotation::Status,
-            _ => return None,
-        })
-    }
-}
-
-/// The forms of `key export`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExportForm {
-    DockerSecret,
-    Env,
-    K8sSecret,
 }
 
 /// What we were asked to do.

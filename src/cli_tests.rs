@@ -1,4 +1,6 @@
 use super::*;
+use crate::fernet_keys::rotation::{Others, Rotation, Unread};
+use crate::secret::SecretKind;
 
 fn read(text: &str) -> Result<Invocation, String> {
     let arguments = text.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect();
@@ -29,10 +31,19 @@ fn commands_are_left_alone() {
 fn verbs() {
     assert_eq!(read("setup"), Ok(Invocation { mode: Mode::Carry, job: Job::Setup }));
     assert_eq!(read("key show --yes").unwrap().job, Job::Key(KeyVerb::Show { yes: true }));
-    let rotate = KeyVerb::Rotate { force: true, skip_unreadable: false };
+    let rotate = KeyVerb::Rotate { force: true, jwt: false, skip_unreadable: false, web: false };
     assert_eq!(read("key rotate --force").unwrap().job, Job::Key(rotate));
     let expected = Rotation::Rotate { others: Others::Ignored, unread: Unread::Stops };
     assert_eq!((rotate.rotation(), KeyVerb::Generate.rotation()), (Some(expected), None));
+    let renews = |text: &str| match read(text).unwrap().job {
+        Job::Key(verb) => (verb.rotation(), verb.renewal()),
+        job => panic!("{job:?}"),
+    };
+    let both: &[SecretKind] = &[SecretKind::Web, SecretKind::Jwt];
+    assert_eq!(renews("key rotate --jwt --web"), (None, Some((both, Others::Stop))));
+    assert_eq!(renews("key rotate --force --web"), (None, Some((&both[..1], Others::Ignored))));
+    assert_eq!(renews("key rotate").1, None);
+    assert!(read("key rotate --web --skip-unreadable").unwrap_err().contains("cannot be used with"));
     let export = KeyVerb::Export { form: ExportForm::K8sSecret };
     assert_eq!(read("key export --as k8s-secret").unwrap().job, Job::Key(export));
     assert!(read("key shwo").unwrap_err().contains("unrecognized subcommand `shwo`"));

@@ -26,6 +26,8 @@ pub(crate) struct VerdictStep {
     pub strictness: Strictness,
     /// The secrets whose fingerprints all containers on the database must agree on.
     pub registered: Vec<SecretKind>,
+    /// Those of them that follow from the Fernet key.
+    pub derived: Vec<SecretKind>,
     /// What we register ourselves as.
     pub role: String,
     /// How the database is asked before a Fernet key is made, and by our verb `key`.
@@ -63,7 +65,14 @@ impl VerdictStep {
         };
         let registers = matches!(strictness, Strictness::Ends | Strictness::Warns);
         let registered = secrets.iter().filter(|step| registers && lasts(&step.decision, kept));
-        Self { strictness, registered: registered.map(|step| step.kind).collect(), role, metadb }
+        let derived = secrets.iter().filter(|step| step.decision == Decision::Derive);
+        Self {
+            strictness,
+            registered: registered.map(|step| step.kind).collect(),
+            derived: derived.map(|step| step.kind).collect(),
+            role,
+            metadb,
+        }
     }
 
     /// Why it is taken or not.

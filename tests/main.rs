@@ -54,6 +54,7 @@ mod referee;
 mod refused_calls;
 mod registration;
 mod render;
+mod renewal;
 mod requirements;
 mod rotation;
 mod rotation_airflow;

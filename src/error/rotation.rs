@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Exit;
+use crate::secret::SecretKind;
 use crate::source::Source;
 use crate::verdict::encrypted;
 
@@ -15,6 +16,9 @@ pub(crate) enum RotationError {
     /// Somebody has changed the file without taking the lock.
     #[error("cannot replace `{}`: somebody else has changed it meanwhile", path.display())]
     Changed { path: PathBuf },
+    /// A start has another secret than the next one would have.
+    #[error("cannot go on with the {kind} `{ours}`: `{}` holds `{now}`, since somebody has changed it during this start", path.display())]
+    ChangedSince { kind: SecretKind, path: PathBuf, ours: String, now: String },
     /// The rows cannot be asked for.
     #[error("cannot tell which key the encrypted values need: {why}")]
     DatabaseUnknown { why: String },
@@ -24,15 +28,21 @@ pub(crate) enum RotationError {
     /// The keys are somewhere else than in the key folder.
     #[error("cannot change the Fernet key of {source_of_it}: it is not in the key folder, so that only you can")]
     NotOurs { source_of_it: Source, order: String },
+    /// A web or JWT secret that is not in the key folder.
+    #[error("cannot change the {kind}: {why}")]
+    NotKept { kind: SecretKind, why: String, hint: String },
     /// There is no key to promote.
     #[error("cannot promote a Fernet key: none is staged (the keys are `{keys}`)")]
     NothingStaged { keys: String },
     /// Processes that would go on with the key that they have.
-    #[error("cannot rotate the Fernet key: Airflow runs ({who})")]
-    Running { who: String },
+    #[error("cannot rotate the {}: Airflow runs ({who})", named(kinds))]
+    Running { kinds: Vec<SecretKind>, who: String },
     /// One rotation after the other.
     #[error("cannot do that now: the Fernet key `{print}` is staged")]
     StagedAlready { print: String },
+    /// A start that waits for somebody else.
+    #[error("cannot go on with the keys in `{}`: another process still changes them after {time}", folder.display())]
+    StillChanging { folder: PathBuf, time: String },
     /// Rows that only an older key reads.
     #[error("cannot retire the Fernet key `{keys}`: {} {} it ({names})", encrypted(*values), if *values == 1 { "needs" } else { "need" })]
     StillNeeded { keys: String, values: u64, names: String },
@@ -47,10 +57,14 @@ pub(crate) enum RotationError {
 impl RotationError {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Busy { .. } | Self::Changed { .. } | Self::DatabaseUnknown { .. } | Self::Running { .. } => {
-                Exit::Unavailable
-            }
-            Self::NotOurs { .. }
+            Self::Busy { .. }
+            | Self::Changed { .. }
+            | Self::ChangedSince { .. }
+            | Self::DatabaseUnknown { .. }
+            | Self::Running { .. }
+            | Self::StillChanging { .. } => Exit::Unavailable,
+            Self::NotKept { .. }
+            | Self::NotOurs { .. }
             | Self::NothingStaged { .. }
             | Self::StagedAlready { .. }
             | Self::Unfinished { .. } => Exit::Configuration,
@@ -61,20 +75,26 @@ impl RotationError {
     pub(super) fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Busy { .. } | Self::Changed { .. } => "try again when it has ended".to_owned(),
+            Self::ChangedSince { .. } => "start the container again".to_owned(),
             Self::DatabaseUnknown { .. } => return None,
             Self::Meanwhile { .. } => {
                 "restart what still runs with it, then `airflow-entrypoint key reencrypt` again".to_owned()
             }
+            Self::NotKept { hint, .. } => hint.clone(),
             Self::NotOurs { source_of_it, order } => format!(
                 "make a key with `openssl rand -base64 32` and set {source_of_it} to the keys in this order, joined by commas: {order}"
             ),
             Self::NothingStaged { .. } => "`airflow-entrypoint key stage` stages one".to_owned(),
+            Self::Running { kinds, .. } if *kinds != [SecretKind::Fernet] => {
+                "stop the deployment; `--force` rotates all the same".to_owned()
+            }
             Self::Running { .. } => "stop the deployment, or change the key while it runs by `key stage`, `key promote`, `key reencrypt` and \
                 `key retire`; `--force` rotates all the same"
                 .to_owned(),
             Self::StagedAlready { .. } => {
                 "go on with `airflow-entrypoint key promote`, when all containers have been restarted".to_owned()
             }
+            Self::StillChanging { .. } => "start the container again when that has ended".to_owned(),
             Self::StillNeeded { .. } => "`airflow-entrypoint key reencrypt` encrypts them anew".to_owned(),
             Self::Unfinished { .. } => {
                 "go on with `airflow-entrypoint key reencrypt` and `airflow-entrypoint key retire`".to_owned()
@@ -84,4 +104,8 @@ impl RotationError {
                 .to_owned(),
         })
     }
+}
+
+fn named(kinds: &[SecretKind]) -> String {
+    kinds.iter().map(SecretKind::to_string).collect::<Vec<_>>().join(" and the ")
 }

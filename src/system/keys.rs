@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::cause;
 use super::signals::Signals;
 use super::store::{self, Secrets};
-use super::{registry, rotation, user, verdict};
+use super::{registry, renewal, rotation, user, verdict};
 use crate::cli::KeyVerb;
 use crate::error::{Error, Exit};
 use crate::identity::IdentityStep;
@@ -24,6 +24,9 @@ const LONGEST_INPUT: u64 = 1 << 16;
 
 /// Does what was asked; the secrets are settled already.
 pub(crate) fn carry_out(verb: KeyVerb, plan: &Plan, secrets: &Secrets, signals: &Signals) -> Result<Exit, Error> {
+    if let Some((kinds, others)) = verb.renewal() {
+        renewal::carry_out(kinds, others, plan, secrets, signals)?;
+    }
     if let Some(what) = verb.rotation() {
         rotation::carry_out(what, plan, fernet(plan, secrets)?, signals)?;
     }

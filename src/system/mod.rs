@@ -28,6 +28,7 @@ mod reading;
 mod redacted;
 mod reencryption;
 mod registry;
+mod renewal;
 mod replacing;
 mod rotation;
 mod runtime;

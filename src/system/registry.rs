@@ -35,7 +35,7 @@ pub(super) fn compare_all(
         if !exists(login).await? {
             create(login).await?;
         }
-        let mut found = Vec::new();
+        let mut found: Vec<(SecretKind, Comparison, Entry)> = Vec::new();
         for (kind, entry) in &ours {
             let registered = match entry_of(login, *kind).await? {
                 Some(registered) => registered,
@@ -44,9 +44,10 @@ pub(super) fn compare_all(
             let comparison = match compare(*kind, &entry.fingerprint, &registered.fingerprint) {
                 // What it reads was written by those who have it: it has been changed on purpose.
                 Comparison::Differs if *kind == SecretKind::Fernet && proof == Proof::Read => Comparison::Follows,
+                Comparison::Differs if step.derived.contains(kind) && agrees(&found) => Comparison::Rotated,
                 comparison => comparison,
             };
-            if comparison == Comparison::Follows {
+            if matches!(comparison, Comparison::Follows | Comparison::Rotated) {
                 replace(login, *kind, entry, &registered.fingerprint).await?;
             }
             found.push((*kind, comparison, registered));
@@ -64,12 +65,25 @@ pub(super) fn compare_all(
         found => found?,
     };
     for ((_, entry), (kind, comparison, registered)) in ours.into_iter().zip(found) {
-        if comparison == Comparison::Differs {
-            let database = database.clone();
-            misfit(step, VerdictError::Differs { kind, ours: entry.fingerprint, entry: registered, database })?;
+        match comparison {
+            Comparison::Agrees | Comparison::Follows => {}
+            Comparison::Differs => {
+                let database = database.clone();
+                misfit(step, VerdictError::Differs { kind, ours: entry.fingerprint, entry: registered, database })?;
+            }
+            Comparison::Rotated => log::warning(format_args!(
+                "the {kind} follows from the last Fernet key, and has changed with it: `{}`, where `{}` ({}) has registered `{}` at {}; \
+                 restart all containers together",
+                entry.fingerprint, registered.host, registered.role, registered.fingerprint, registered.registered
+            )),
         }
     }
     Ok(())
+}
+
+/// Whether the Fernet keys, which come first, are those of the others.
+fn agrees(found: &[(SecretKind, Comparison, Entry)]) -> bool {
+    found.iter().any(|(kind, comparison, _)| *kind == SecretKind::Fernet && *comparison != Comparison::Differs)
 }
 
 /// Registers the secrets of this container in place of what is registered, at once or not at all.
@@ -87,11 +101,7 @@ pub(super) fn register_by_hand(step: &VerdictStep, secrets: &Secrets, signals: &
             create(login).await?;
         }
         for (kind, entry) in &ours {
-            let registered = match entry_of(login, *kind).await? {
-                Some(registered) => registered,
-                None => insert(login, *kind, entry).await?,
-            };
-            replace(login, *kind, entry, &registered.fingerprint).await?;
+            put(login, *kind, entry).await?;
         }
         Ok(())
     })?;
@@ -116,6 +126,30 @@ pub(super) fn follow(step: &VerdictStep, session: &mut Session<'_>, secret: &Sec
     if let Err(error) = followed {
         log::warning(error);
     }
+}
+
+/// Registers a changed secret, whatever is registered.
+pub(super) fn renew(
+    step: &VerdictStep,
+    session: &mut Session<'_>,
+    kind: SecretKind,
+    secret: &Secret,
+) -> Result<(), Error> {
+    session.ask(STEP, async |login| match step.registered.contains(&kind) && exists(login).await? {
+        true => put(login, kind, &entry(step, secret)).await,
+        false => Ok(()),
+    })
+}
+
+/// Forgets what is registered for a kind: the next start registers what it has.
+pub(super) fn forget(session: &mut Session<'_>, kind: SecretKind) -> Result<(), Error> {
+    session.ask(STEP, async |login| {
+        if exists(login).await? {
+            let sql = format!("DELETE FROM {TABLE} WHERE kind = ?");
+            login.execute(&sql, &[Argument::Text(name(kind))]).await?;
+        }
+        Ok(())
+    })
 }
 
 /// What this container would register.
@@ -179,6 +213,15 @@ async fn insert(login: &mut Login, kind: SecretKind, entry: &Entry) -> Result<En
         Ok(_) => Ok(entry.clone()),
         Err(trouble) => entry_of(login, kind).await?.ok_or(trouble),
     }
+}
+
+/// Registers ours, in the place of whatever is there.
+async fn put(login: &mut Login, kind: SecretKind, entry: &Entry) -> Result<(), Trouble> {
+    let registered = match entry_of(login, kind).await? {
+        Some(registered) => registered,
+        None => insert(login, kind, entry).await?,
+    };
+    replace(login, kind, entry, &registered.fingerprint).await
 }
 
 /// Puts ours in the place of that one, unless somebody else just has.

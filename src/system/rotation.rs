@@ -108,12 +108,7 @@ impl<'p> Keys<'p> {
             self.must_be_ours(|keys| format!("the new one, then `{keys}`"))?;
         }
         let mut session = self.session(signals)?;
-        if others == Others::Stop {
-            let alive = session.ask("looking for processes of Airflow", places::alive)?;
-            if !alive.is_empty() {
-                return Err(RotationError::Running { who: alive.join(", ") }.into());
-            }
-        }
+        must_be_stopped(others, &mut session, &[KIND])?;
         let before = reencryption::survey(&mut session, self.state.keys())?;
         before.stops(unread)?;
         // In the file before any row needs it.
@@ -251,6 +246,18 @@ impl<'p> Keys<'p> {
                 elsewhere.xcom
             ));
         }
+    }
+}
+
+/// Airflow must not run while these are changed, unless that does not matter.
+pub(super) fn must_be_stopped(others: Others, session: &mut Session<'_>, kinds: &[SecretKind]) -> Result<(), Error> {
+    let alive = match others {
+        Others::Ignored => Vec::new(),
+        Others::Stop => session.ask("looking for processes of Airflow", places::alive)?,
+    };
+    match alive.is_empty() {
+        true => Ok(()),
+        false => Err(RotationError::Running { kinds: kinds.to_vec(), who: alive.join(", ") }.into()),
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) enum Comparison {
     /// They agree, and ours is the newer one: the next container is compared with it.
     Follows,
     Differs,
+    /// It follows from another Fernet key of a list that agrees: that was rotated, and this with it.
+    Rotated,
 }
 
 /// Compares ours with the registered one. Lists of Fernet keys agree when one key is in both, since each container then reads what
