@@ -38,7 +38,7 @@ use crate::system::signals::Signals;
 use crate::system::world::{self, Files, World};
 use crate::system::{
     airflow, alias, files, ground, init, keys, packages, pid_files, process, seed_files, seeds as sowing, services,
-    store, user, verdict as judging,
+    settled, store, user, verdict as judging,
 };
 
 fn main() -> ExitCode {
@@ -70,7 +70,6 @@ fn start() -> Result<Exit, Error> {
     if let Some(text) = report::asked_for(invocation.mode, &plan, &world.environment)? {
         return Ok(log::data(text));
     }
-
     plan.notes().for_each(log::info);
     plan.warnings.iter().for_each(log::warning);
     let seeds = seed_files::gather(plan.seed.as_ref(), &world.environment)?;
@@ -94,6 +93,7 @@ fn start() -> Result<Exit, Error> {
     airflow::create_user(plan.user.as_ref(), &mut metadb, &environment, &signals)?;
     sowing::sow(seeds.as_ref(), &mut metadb, &secrets)?;
     drop(metadb); // the server is told good-bye
+    settled::confirm(&plan, &secrets, &signals)?; // somebody may have changed them meanwhile
     pid_files::clear(&plan.pid_files);
     process::launch(&plan.launch, &environment, &signals)
 }

@@ -127,6 +127,15 @@ impl Secret {
         }
     }
 
+    /// Whether whoever was given this one can go on with it when it is the other one now: it reads all that others write, and writes what
+    /// they expect. Keys that have been retired are no harm.
+    pub(crate) fn passes_for(&self, now: &Self) -> bool {
+        match (self, now) {
+            (Self::Fernet(ours), Self::Fernet(keys)) => ours.hold(keys) && ours.each().next() == keys.each().next(),
+            _ => self == now,
+        }
+    }
+
     /// The value itself: for Airflow and for the key file, never for people.
     pub(crate) fn reveal(&self) -> Zeroizing<String> {
         match self {

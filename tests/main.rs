@@ -70,6 +70,7 @@ mod seed_races;
 mod seed_refusals;
 mod seed_task;
 mod services;
+mod settled;
 mod stage;
 mod store_kills;
 mod store_mounts;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use nix::fcntl::Flock;
 
 pub(crate) use super::account::{create_user, must_have_a_login};
+use super::folder_lock::{Held, take_folder};
 pub(crate) use super::migration::migrate;
-use super::migration_lock::{Held, take_folder};
 use super::process::{Ended, Output, ending, exit, run};
 use super::signals::{Event, Signals, interrupted};
 use crate::environment::Environment;

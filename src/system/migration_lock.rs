@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 
+use super::folder_lock::{Held, take_folder};
 use super::metadb::{Argument, Login, Session, Trouble, text};
 use crate::error::Error;
 use crate::metadb::Dialect;
@@ -80,19 +80,6 @@ impl Lock {
             ended => drop(ended?),
         }
         Ok(())
-    }
-}
-
-/// Somebody else has it.
-pub(super) struct Held;
-
-/// Takes the lock of a folder, which ends with the process that holds it. A folder that is not there or knows no locks has none.
-pub(super) fn take_folder(folder: &Path) -> Result<Option<Flock<File>>, Held> {
-    let Ok(folder) = File::open(folder) else { return Ok(None) };
-    match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(lock)),
-        Err((_, Errno::EAGAIN)) => Err(Held),
-        Err(_) => Ok(None),
     }
 }
 

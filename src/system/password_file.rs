@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::migration_lock::{Held, take_folder};
+use super::folder_lock::{Held, take_folder};
 use super::signals::{Event, Signals, interrupted};
 use super::staged::{Staged, private_mode};
 use super::{cause, is_denied};

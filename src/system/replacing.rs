@@ -4,11 +4,13 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::Flock;
 use zeroize::Zeroizing;
 
-use super::migration_lock::{Held, take_folder};
+use super::folder_lock::{Held, take_folder};
 use super::secret_file;
 use super::staged::{Staged, private_mode};
 use super::{cause, is_denied};
@@ -17,14 +19,23 @@ use crate::error::rotation::RotationError;
 use crate::secret::{Secret, SecretKind};
 use crate::secrets::Stored;
 
+/// How long a look at the lock may take.
+const A_MOMENT: Duration = Duration::from_millis(100);
+
 /// The key folder while only we may change what is in it. A folder that knows no locks has none.
 pub(super) struct Folder(#[expect(dead_code, reason = "it is held")] Option<Flock<File>>);
 
-/// Takes it, or says who has it.
+/// Takes it, or says who has it. A start that looks whether anybody has it has it itself for that moment.
 pub(super) fn take(folder: &Path) -> Result<Folder, Error> {
-    match take_folder(folder) {
-        Ok(lock) => Ok(Folder(lock)),
-        Err(Held) => Err(RotationError::Busy { who: format!("another process at `{}`", folder.display()) }.into()),
+    let deadline = Instant::now() + A_MOMENT;
+    loop {
+        match take_folder(folder) {
+            Ok(lock) => return Ok(Folder(lock)),
+            Err(Held) if Instant::now() < deadline => thread::sleep(A_MOMENT / 10),
+            Err(Held) => {
+                return Err(RotationError::Busy { who: format!("another process at `{}`", folder.display()) }.into());
+            }
+        }
     }
 }
 
@@ -39,11 +50,18 @@ impl Folder {
         exchange(path, line.as_bytes()).map_err(|error| failed(kind, path, &error))
     }
 
-    /// Notes something beside a secret, in one piece; nothing removes the note.
+    /// Notes something beside a secret, in one piece, for whoever has the folder; nothing removes the note.
     pub(super) fn note(&self, path: &Path, text: Option<&str>) -> Result<(), Error> {
         let done = match text {
-            Some(text) => Staged::write(path, format!("{text}\n").as_bytes(), private_mode())
-                .and_then(|staged| fs::rename(staged.path(), path)),
+            Some(text) => {
+                Staged::write(path, format!("{text}\n").as_bytes(), private_mode()).and_then(|staged| {
+                    // The next step may be taken by that user, where root took this one; others can do nothing about it.
+                    if let Ok(folder) = fs::metadata(path.parent().unwrap_or(path)) {
+                        let _ = chown(staged.path(), Some(folder.uid()), Some(folder.gid()));
+                    }
+                    fs::rename(staged.path(), path)
+                })
+            }
             None => fs::remove_file(path).or_else(|error| match error.kind() {
                 io::ErrorKind::NotFound => Ok(()),
                 _ => Err(error),
