@@ -55,6 +55,7 @@ mod refused_calls;
 mod registration;
 mod render;
 mod renewal;
+mod renewal_airflow;
 mod requirements;
 mod rotation;
 mod rotation_airflow;
