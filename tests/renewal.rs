@@ -30,9 +30,7 @@ fn registered(place: &Place<'_>, sandbox: &Sandbox) -> String {
 /// The line of one that has been changed.
 fn changed(sandbox: &Sandbox, kind: &str, file: &str, old: &str) -> String {
     let means = match kind {
-        "web secret" => {
-            "restart all containers: logins end, and one that has not been restarted shows no task logs to one that has"
-        }
+        "web secret" => "restart all containers: one that has not been restarted shows no task logs to one that has",
         _ => {
             "restart all containers at once: logins and API tokens end, and tasks that run or are queued until then fail"
         }

@@ -43,7 +43,7 @@ pub(super) fn carry_out(
         // Whenever this is killed, no other one is registered than a start finds in the file.
         with(&mut session, |session| registry::forget(session, kind))?;
         folder.replace(kind, &path, old, &new)?;
-        let (place, then) = (path.display(), what_it_means(kind));
+        let (place, then) = (path.display(), what_it_means(kind, plan.airflow.version.has_jwt_secret()));
         log::info(format_args!("{kind}: `{new}` is in `{place}` now, in the place of `{old}`; {then}"));
         with(&mut session, |session| registry::renew(&plan.verdict, session, kind, &new))?;
     }
@@ -57,11 +57,14 @@ fn with(
     session.as_mut().map_or(Ok(()), work)
 }
 
-/// For those who have the old one.
-fn what_it_means(kind: SecretKind) -> &'static str {
+/// For those who have the old one. Where there is a JWT secret, logins are signed with that.
+fn what_it_means(kind: SecretKind, has_jwt: bool) -> &'static str {
     match kind {
         SecretKind::Jwt => {
             "restart all containers at once: logins and API tokens end, and tasks that run or are queued until then fail"
+        }
+        SecretKind::Fernet | SecretKind::Web if has_jwt => {
+            "restart all containers: one that has not been restarted shows no task logs to one that has"
         }
         SecretKind::Fernet | SecretKind::Web => {
             "restart all containers: logins end, and one that has not been restarted shows no task logs to one that has"
