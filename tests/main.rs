@@ -27,6 +27,7 @@ mod explain;
 mod fakes;
 mod ground;
 mod hard_password;
+mod home;
 mod init;
 mod init_services;
 mod key_cases;

@@ -1,12 +1,9 @@
 //! What real Airflows have encrypted is read by them with the new key alone, on all three kinds of databases.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
-
-use tempfile::TempDir;
 
 use crate::databases::Database;
+use crate::home::Home;
 use crate::sandbox::new_key;
 use crate::verdict::servers;
 
@@ -62,67 +59,22 @@ def reads(token):
 print("reads", sum(map(reads, tokens)), "of", len(tokens))
 "#;
 
-struct Home {
-    folder: TempDir,
-    version: &'static str,
-    url: String,
-}
-
-impl Home {
-    /// With this key in the environment, or the one of the key folder.
-    fn run(&self, program: &Path, words: &[&str], key: Option<&str>) -> (i32, String) {
-        let venv = crate::referee::venv(&format!("airflow-{}", self.version), true).unwrap();
-        let mut command = Command::new("timeout");
-        command.arg("120").arg(program).args(words).env_clear().env("HOME", self.folder.path());
-        command.env("PATH", format!("{}:/usr/bin:/bin", venv.join("bin").display()));
-        command.env("AIRFLOW_HOME", self.folder.path()).env("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", &self.url);
-        command.env("AIRFLOW__CORE__LOAD_EXAMPLES", "False");
-        command.env("AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS", "False");
-        command.env("ENTRYPOINT_KEY_DIR", self.folder.path().join("keys")).env("ENTRYPOINT_EPHEMERAL_KEY", "true");
-        command.envs(key.map(|key| ("AIRFLOW__CORE__FERNET_KEY", key)));
-        let output = command.output().unwrap();
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        (output.status.code().unwrap_or(-1), format!("{words:?}\n{text}"))
-    }
-
-    #[track_caller]
-    fn says(&self, words: &[&str], line: &str) {
-        let (ended, text) = self.run(Path::new(env!("CARGO_BIN_EXE_airflow-entrypoint")), words, None);
-        assert!(ended == 0 && text.contains(line), "expected `{line}`: {ended} {text}");
-    }
-
-    #[track_caller]
-    fn airflow(&self, program: &str, key: &str, line: &str) {
-        let venv = crate::referee::venv(&format!("airflow-{}", self.version), true).unwrap();
-        let (ended, text) = self.run(&venv.join("bin/python"), &["-c", program], Some(key));
-        assert!(ended == 0 && text.contains(line), "expected `{line}`: {ended} {text}");
-    }
-}
-
-fn rotated(version: &'static str, server: Option<&Database>) {
-    if crate::referee::venv(&format!("airflow-{version}"), true).is_none() {
-        return;
-    }
-    let folder = TempDir::new().unwrap();
-    let url = match server {
-        Some(server) => server.create(&format!("rotated{}", version.replace('.', "_"))),
-        None => format!("sqlite:///{}", folder.path().join("airflow.db").display()),
-    };
-    let home = Home { folder, version, url };
-    let (file, old) = (home.folder.path().join("keys/fernet.key"), new_key());
-    fs::create_dir(home.folder.path().join("keys")).unwrap();
+fn rotated(version: &str, server: Option<&Database>) {
+    let Some(home) = Home::new(version, server, "rotated") else { return };
+    let (file, old) = (home.file(), new_key());
+    fs::create_dir(file.parent().unwrap()).unwrap();
     fs::write(&file, format!("{old}\n")).unwrap();
-    home.says(&["setup"], "end, since all is prepared");
-    home.airflow(WRITE, &old, "");
-    home.says(&["key", "rotate"], "1501 encrypted anew, all 1501 are read by");
+    home.says(&["setup"], None, 0, "end, since all is prepared");
+    home.python(WRITE, &[], &old, "");
+    home.says(&["key", "rotate"], None, 0, "1501 encrypted anew, all 1501 are read by");
     let list = fs::read_to_string(&file).unwrap();
     let new = list.trim_end().strip_suffix(&format!(",{old}")).unwrap();
-    home.airflow(READ, new, "reads all");
-    home.airflow(COUNT, new, "reads 1500 of 1500");
-    home.airflow(COUNT, &old, "reads 0 of 1500");
-    home.says(&["key", "retire"], "no longer in");
+    home.python(READ, &[], new, "reads all");
+    home.python(COUNT, &[], new, "reads 1500 of 1500");
+    home.python(COUNT, &[], &old, "reads 0 of 1500");
+    home.says(&["key", "retire"], None, 0, "no longer in");
     assert_eq!(fs::read_to_string(&file).unwrap(), format!("{new}\n"));
-    home.says(&["setup"], "reads all 1501 encrypted values");
+    home.says(&["setup"], None, 0, "reads all 1501 encrypted values");
 }
 
 #[test]

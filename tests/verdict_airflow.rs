@@ -1,11 +1,7 @@
 //! What real Airflows have encrypted is judged right, on all three kinds of databases, and our table is in the way of none of their commands.
 
-use std::path::Path;
-use std::process::Command;
-
-use tempfile::TempDir;
-
 use crate::databases::{Database, Kind};
+use crate::home::Home;
 use crate::sandbox::{fingerprint, new_key};
 use crate::verdict::servers;
 
@@ -25,58 +21,18 @@ with create_session() as session:
         session.add(variable)
 "#;
 
-struct Home {
-    folder: TempDir,
-    version: &'static str,
-    url: String,
-}
-
-impl Home {
-    fn run(&self, program: &Path, words: &[&str], key: &str) -> (i32, String) {
-        let venv = crate::referee::venv(&format!("airflow-{}", self.version), true).unwrap();
-        let keys = self.folder.path().join("keys");
-        let mut command = Command::new("timeout");
-        command.arg("120").arg(program).args(words).env_clear().env("HOME", self.folder.path());
-        command.env("PATH", format!("{}:/usr/bin:/bin", venv.join("bin").display()));
-        command.env("AIRFLOW_HOME", self.folder.path()).env("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", &self.url);
-        command.env("AIRFLOW__CORE__LOAD_EXAMPLES", "False").env("AIRFLOW__CORE__FERNET_KEY", key);
-        command.env("AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS", "False");
-        command.env("ENTRYPOINT_KEY_DIR", keys).env("ENTRYPOINT_EPHEMERAL_KEY", "true");
-        let output = command.output().unwrap();
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        (output.status.code().unwrap_or(-1), format!("{words:?}\n{text}"))
-    }
-
-    fn ours(&self, words: &[&str], key: &str) -> (i32, String) {
-        self.run(Path::new(env!("CARGO_BIN_EXE_airflow-entrypoint")), words, key)
-    }
-
-    #[track_caller]
-    fn says(&self, words: &[&str], key: &str, status: i32, line: &str) {
-        let (ended, text) = self.ours(words, key);
-        assert!(ended == status && text.contains(line), "expected {status} and `{line}`: {ended} {text}");
-    }
-}
-
-fn judged(version: &'static str, server: Option<&Database>) {
-    let Some(venv) = crate::referee::venv(&format!("airflow-{version}"), true) else { return };
-    let folder = TempDir::new().unwrap();
-    let url = match server {
-        Some(server) => server.create(&format!("airflow{}", version.replace('.', "_"))),
-        None => format!("sqlite:///{}", folder.path().join("airflow.db").display()),
-    };
-    let home = Home { folder, version, url };
+fn judged(version: &str, server: Option<&Database>) {
+    let Some(home) = Home::new(version, server, "airflow") else { return };
     let (key, other) = (new_key(), new_key());
-    home.says(&["setup"], &key, 0, "end, since all is prepared");
+    home.says(&["setup"], Some(&key), 0, "end, since all is prepared");
     // 96 KB; MariaDB takes 64 KB of token.
     let wide = if server.is_some_and(|server| server.kind == Kind::MariaDb) { "3500" } else { "8000" };
-    let (status, text) = home.run(&venv.join("bin/python"), &["-c", WRITE, wide], &key);
-    assert_eq!(status, 0, "{text}");
+    home.python(WRITE, &[wide], &key, "");
     let reads = format!("the Fernet key `{}` reads all 5 encrypted values in the database", fingerprint(&key));
-    home.says(&["setup"], &key, 0, &reads);
+    home.says(&["setup"], Some(&key), 0, &reads);
     let list = format!("the Fernet keys `{},{}` read all 5 encrypted values", fingerprint(&other), fingerprint(&key));
-    home.says(&["key", "check"], &format!("{other},{key}"), 0, &list);
-    let (status, text) = home.ours(&["setup"], &other);
+    home.says(&["key", "check"], Some(&format!("{other},{key}")), 0, &list);
+    let (status, text) = home.ours(&["setup"], Some(&other));
     let expected = format!(
         "error: cannot use the Fernet key `{}`: it reads none of the 5 encrypted values in the",
         fingerprint(&other)
@@ -95,13 +51,13 @@ fn judged(version: &'static str, server: Option<&Database>) {
             &["db", "clean", "--clean-before-timestamp", "2100-01-01", "--yes", "--skip-archive"],
             &["db", "reset", "--yes"],
         ] {
-            let (status, text) = home.run(&venv.join("bin/airflow"), words, &key);
+            let (status, text) = home.airflow(words, &key);
             assert_eq!(status, 0, "{text}");
         }
         // What was encrypted is gone, and who is registered is not.
-        let (status, text) = home.ours(&["key", "check"], &other);
+        let (status, text) = home.ours(&["key", "check"], Some(&other));
         assert!(status == 0 && !text.contains("encrypted value"), "{text}");
-        let (status, text) = home.ours(&["setup"], &other);
+        let (status, text) = home.ours(&["setup"], Some(&other));
         assert!(status == 65 && text.contains("has registered another one in the database of"), "{text}");
     }
 }
