@@ -60,6 +60,7 @@ mod renewal_airflow;
 mod requirements;
 mod rotation;
 mod rotation_airflow;
+mod rotation_batches;
 mod rotation_kills;
 mod run_as;
 mod running;

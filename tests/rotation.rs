@@ -37,7 +37,7 @@ pub(crate) fn read_by(key: &str, tokens: &[String]) -> usize {
 }
 
 /// A deployment whose key is in the file: the sandbox, the key, and how many values it has encrypted.
-fn deployment(place: &Place<'_>, version: &str) -> (Sandbox, String, usize) {
+pub(crate) fn deployment(place: &Place<'_>, version: &str) -> (Sandbox, String, usize) {
     let (sandbox, key) = (place.sandbox(version), new_key());
     sandbox.write(FILE, format!("{key}\n"));
     fs::set_permissions(sandbox.path(FILE), std::os::unix::fs::PermissionsExt::from_mode(key_mode())).unwrap();

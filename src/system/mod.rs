@@ -24,6 +24,7 @@ mod password_file;
 pub(crate) mod pid_files;
 mod places;
 pub(crate) mod process;
+mod progress;
 mod python;
 mod reading;
 mod redacted;

@@ -74,6 +74,11 @@ impl Place {
         format!("AND {} = ?", self.id())
     }
 
+    /// The numbers of its columns with encrypted values, which the query has behind the `id` and the name.
+    pub(super) fn columns(&self) -> std::ops::Range<usize> {
+        0..self.values.len()
+    }
+
     /// An `id` as an argument; what is before the first one where there is none.
     pub(super) fn argument<'a>(&self, id: Option<&'a str>) -> Argument<'a> {
         match self.numbered {
@@ -82,19 +87,19 @@ impl Place {
         }
     }
 
-    /// Puts new values in these of its columns, by number, in the row of an `id`, if they still have the old ones: arguments are the new
-    /// values, the `id`, the old values.
-    pub(super) fn update(&self, columns: &[usize]) -> String {
-        let names: Vec<_> = columns.iter().filter_map(|index| self.values.get(*index)).map(|(name, _)| *name).collect();
-        let set: Vec<_> = names.iter().map(|name| format!("{} = ?", self.quoted(name))).collect();
-        // MySQL would take another case for the same.
-        let same = |name: &&str| match self.dialect {
-            Dialect::MySql => format!("CAST({} AS BINARY) = CAST(? AS BINARY)", self.quoted(name)),
-            Dialect::Postgres | Dialect::Sqlite => format!("{} = ?", self.text(name)),
+    /// Puts new values in one of its columns, by number, in as many rows, each where it still has the old one: arguments are `id` and new
+    /// value of each row, then all `id`s, then `id` and old value of each row.
+    pub(super) fn update(&self, column: usize, rows: usize) -> String {
+        let name = self.values.get(column).map_or("", |(name, _)| name);
+        let (table, column, id) = (self.quoted(self.table), self.quoted(name), self.id());
+        let value_of_row = format!("CASE {id} {}END", "WHEN ? THEN ? ".repeat(rows));
+        let same = match self.dialect {
+            // It would take another case for the same.
+            Dialect::MySql => format!("CAST({column} AS BINARY) = CAST({value_of_row} AS BINARY)"),
+            Dialect::Postgres | Dialect::Sqlite => format!("{} = {value_of_row}", self.text(name)),
         };
-        let old: Vec<_> = names.iter().map(same).collect();
-        let (table, id) = (self.quoted(self.table), self.id());
-        format!("UPDATE {table} SET {} WHERE {id} = ? AND {}", set.join(", "), old.join(" AND "))
+        let ids = vec!["?"; rows].join(", ");
+        format!("UPDATE {table} SET {column} = {value_of_row} WHERE {id} IN ({ids}) AND {same}")
     }
 
     fn id(&self) -> String {

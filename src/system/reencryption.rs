@@ -1,22 +1,21 @@
 //! The encrypted values of the metadata database, counted by key, and encrypted anew.
 
-use std::io::{self, IsTerminal};
-use std::time::{Duration, Instant};
-
 use sqlx::any::AnyRow;
 
 use super::metadb::{Argument, Login, Session, Trouble, text};
 use super::places::{self, Place};
+use super::progress::Progress;
 use crate::error::Error;
 use crate::fernet_keys::FernetKeys;
 use crate::fernet_keys::fernet_tokens::{Reader, Renewal, Renewer};
 use crate::fernet_keys::rotation::{Survey, Unread};
-use crate::log;
 use crate::metadb::Dialect;
 use crate::verdict::Holder;
 
-/// How many rows are held at once.
+/// How many rows are held at once, and how many values one statement changes at the most.
 const ROWS: usize = 100;
+/// How long the values of one statement are together, in bytes, unless it is one alone: servers refuse what is too long.
+const BYTES: usize = 1 << 20;
 /// How often a row is looked at again that somebody else changes.
 const TRIES: usize = 5;
 const COUNTING: &str = "counting the encrypted values";
@@ -25,10 +24,17 @@ const REENCRYPTING: &str = "encrypting the values anew";
 /// Counts them by key, as they come.
 pub(super) fn survey(session: &mut Session<'_>, keys: &FernetKeys) -> Result<Survey, Error> {
     let mut reader = Reader::new(keys)?;
-    session.ask(COUNTING, async |login| count(login, &mut reader, Survey::new(keys)).await)
+    let progress = Progress::new("encrypted values counted", None);
+    session.ask(COUNTING, async |login| count(login, &mut reader, Survey::new(keys), progress).await)
 }
 
-async fn count(login: &mut Login, reader: &mut Reader, mut survey: Survey) -> Result<Survey, Trouble> {
+async fn count(
+    login: &mut Login,
+    reader: &mut Reader,
+    mut survey: Survey,
+    mut progress: Progress,
+) -> Result<Survey, Trouble> {
+    let mut counted = 0;
     for place in places::all(login).await? {
         login
             .each(&place.select(""), &[], |row| {
@@ -46,6 +52,8 @@ async fn count(login: &mut Login, reader: &mut Reader, mut survey: Survey) -> Re
                 let name = text(row, 1)?;
                 survey.older.count(place.holder, name.as_deref(), values, older);
                 survey.unread.count(place.holder, name.as_deref(), values, unread);
+                counted += values;
+                progress.say(counted);
                 Ok(())
             })
             .await?;
@@ -67,7 +75,6 @@ pub(super) fn reencrypt(
     all: u64,
 ) -> Result<(u64, Survey), Error> {
     let (mut renewer, mut reader) = (Renewer::new(keys)?, Reader::new(keys)?);
-    let mut progress = Progress::new(all);
     let done = session.ask(REENCRYPTING, async |login| {
         // What others have committed meanwhile is seen; what is written is compared with what was read.
         match login.dialect {
@@ -78,28 +85,13 @@ pub(super) fn reencrypt(
             }
             Dialect::Postgres => login.command("BEGIN ISOLATION LEVEL READ COMMITTED").await?,
         }
-        let mut renewed = 0;
-        for place in places::all(login).await? {
-            let mut last: Option<String> = None;
-            loop {
-                let behind = [place.argument(last.as_deref())];
-                let rows = login.rows(&place.select(&place.following(ROWS)), &behind).await?;
-                for row in &rows {
-                    renewed += renew_row(login, &place, row, &mut renewer).await?;
-                }
-                progress.say(renewed);
-                match rows.last() {
-                    Some(row) if rows.len() == ROWS => last = text(row, 0)?,
-                    _ => break,
-                }
-            }
-        }
-        let survey = count(login, &mut reader, Survey::new(keys)).await?;
+        let renewed = renew_all(login, &mut renewer, Progress::new("encrypted anew", Some(all))).await?;
+        let progress = Progress::new("read back", Some(all));
+        let survey = count(login, &mut reader, Survey::new(keys), progress).await?;
         let end = if survey.stops(unread).is_ok() { "COMMIT" } else { "ROLLBACK" };
         login.command(end).await?;
         Ok((renewed, survey))
     });
-    progress.end();
     if done.is_err() {
         // The server takes back what was begun.
         session.close();
@@ -107,63 +99,117 @@ pub(super) fn reencrypt(
     done
 }
 
-/// Encrypts the values of one row anew; looks again where somebody else was faster. Says how many values it were.
-async fn renew_row(login: &mut Login, place: &Place, row: &AnyRow, renewer: &mut Renewer) -> Result<u64, Trouble> {
-    let Some(id) = text(row, 0)? else { return Ok(0) };
-    let mut values = [text(row, 2)?, text(row, 3)?];
-    for _ in 0..TRIES {
-        let (mut columns, mut new, mut old) = (Vec::new(), Vec::new(), Vec::new());
-        for (column, value) in values.iter().enumerate() {
-            let Some(value) = value.as_deref().filter(|value| is_token(place, value)) else { continue };
-            if let Renewal::Renewed(renewed) = renewer.renew(value) {
-                columns.push(column);
-                new.push(renewed);
-                old.push(value);
+/// Encrypts all values anew that need it. Says how many it were.
+async fn renew_all(login: &mut Login, renewer: &mut Renewer, mut progress: Progress) -> Result<u64, Trouble> {
+    let (mut renewed, mut seen) = (0, 0);
+    for place in places::all(login).await? {
+        let mut last: Option<String> = None;
+        loop {
+            let behind = [place.argument(last.as_deref())];
+            let rows = login.rows(&place.select(&place.following(ROWS)), &behind).await?;
+            for column in place.columns() {
+                let mut changes = Vec::new();
+                for row in &rows {
+                    let Some(value) = Value::of(&place, column, row)? else { continue };
+                    seen += 1;
+                    changes.extend(value.renewed(renewer));
+                }
+                for changes in in_statements(&changes) {
+                    renewed += change(login, &place, column, changes, renewer).await?;
+                }
+            }
+            progress.say(seen);
+            match rows.last() {
+                Some(row) if rows.len() == ROWS => last = text(row, 0)?,
+                _ => break,
             }
         }
-        if columns.is_empty() {
-            return Ok(0);
-        }
-        let mut arguments: Vec<_> = new.iter().map(|value| Argument::Text(value)).collect();
-        arguments.push(place.argument(Some(&id)));
-        arguments.extend(old.iter().map(|value| Argument::Text(value)));
-        if login.execute(&place.update(&columns), &arguments).await? > 0 {
-            return Ok(columns.len() as u64);
-        }
-        let again = login.rows(&place.select(&place.only()), &[place.argument(Some(&id))]).await?;
-        let Some(row) = again.first() else { return Ok(0) };
-        values = [text(row, 2)?, text(row, 3)?];
     }
-    // The count at the end finds it.
-    Ok(0)
+    Ok(renewed)
 }
 
-/// A line that is written over, for somebody who looks.
-struct Progress {
-    all: u64,
-    begun: Instant,
-    said: Option<Instant>,
-    shown: bool,
+/// An encrypted value of a row.
+struct Value {
+    id: String,
+    token: String,
 }
 
-impl Progress {
-    fn new(all: u64) -> Self {
-        Self { all, begun: Instant::now(), said: None, shown: io::stderr().is_terminal() }
+impl Value {
+    fn of(place: &Place, column: usize, row: &AnyRow) -> Result<Option<Self>, Trouble> {
+        let (id, token) = (text(row, 0)?, text(row, 2 + column)?.filter(|value| is_token(place, value)));
+        Ok(id.zip(token).map(|(id, token)| Self { id, token }))
     }
 
-    fn say(&mut self, done: u64) {
-        if !self.shown || self.said.is_some_and(|said| said.elapsed() < Duration::from_millis(200)) {
-            return;
+    /// What it is to become, if an older key made it.
+    fn renewed(self, renewer: &mut Renewer) -> Option<Change> {
+        match renewer.renew(&self.token) {
+            Renewal::Renewed(new) => Some(Change { id: self.id, old: self.token, new }),
+            Renewal::Current | Renewal::Unread => None,
         }
-        self.said = Some(Instant::now());
-        let rate = done as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
-        let left = self.all.saturating_sub(done) as f64 / rate.max(1.0);
-        log::plain(&format!("\r{done} of {} encrypted anew, {rate:.0} a second, {left:.0} s left \x1b[K", self.all));
     }
+}
 
-    fn end(&self) {
-        if self.said.is_some() {
-            log::plain("\r\x1b[K");
+/// One value of a row that becomes another one.
+struct Change {
+    id: String,
+    old: String,
+    new: String,
+}
+
+impl Change {
+    fn length(&self) -> usize {
+        self.old.len() + self.new.len()
+    }
+}
+
+/// As many of them at once as one statement takes.
+fn in_statements(changes: &[Change]) -> impl Iterator<Item = &[Change]> {
+    let mut length = 0;
+    changes.chunk_by(move |before, next| {
+        length += before.length();
+        let fits = length + next.length() <= BYTES;
+        if !fits {
+            length = 0;
+        }
+        fits
+    })
+}
+
+/// Changes these values of one column; looks again where somebody else was faster. Says how many were encrypted anew.
+async fn change(
+    login: &mut Login,
+    place: &Place,
+    column: usize,
+    changes: &[Change],
+    renewer: &mut Renewer,
+) -> Result<u64, Trouble> {
+    let mut changed = exchange(login, place, column, changes).await?;
+    if changed == changes.len() as u64 {
+        return Ok(changed);
+    }
+    for Change { id, .. } in changes {
+        for _ in 0..TRIES {
+            let again = login.rows(&place.select(&place.only()), &[place.argument(Some(id))]).await?;
+            let Some(row) = again.first() else { break };
+            let Some(value) = Value::of(place, column, row)? else { break };
+            let Some(change) = value.renewed(renewer) else { break };
+            if exchange(login, place, column, &[change]).await? > 0 {
+                changed += 1;
+                break;
+            }
+            // The count at the end finds it.
         }
     }
+    Ok(changed)
+}
+
+/// Puts each new value in the place of the old one, if that is still there. Says in how many rows it was.
+async fn exchange(login: &mut Login, place: &Place, column: usize, changes: &[Change]) -> Result<u64, Trouble> {
+    let with_id = |value: fn(&Change) -> &str| {
+        changes.iter().flat_map(move |change| [place.argument(Some(&change.id)), Argument::Text(value(change))])
+    };
+    let mut arguments: Vec<_> = with_id(|change| &change.new).collect();
+    arguments.extend(changes.iter().map(|change| place.argument(Some(&change.id))));
+    arguments.extend(with_id(|change| &change.old));
+    login.execute(&place.update(column, changes.len()), &arguments).await
 }
