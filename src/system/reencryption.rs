@@ -108,15 +108,20 @@ async fn renew_all(login: &mut Login, renewer: &mut Renewer, mut progress: Progr
             let behind = [place.argument(last.as_deref())];
             let rows = login.rows(&place.select(&place.following(ROWS)), &behind).await?;
             for column in place.columns() {
-                let mut changes = Vec::new();
+                let (mut changes, mut length) = (Vec::new(), 0);
                 for row in &rows {
                     let Some(value) = Value::of(&place, column, row)? else { continue };
                     seen += 1;
-                    changes.extend(value.renewed(renewer));
+                    let Some(next) = value.renewed(renewer) else { continue };
+                    if length + next.length() > BYTES {
+                        renewed += change(login, &place, column, &changes, renewer).await?;
+                        changes.clear();
+                        length = 0;
+                    }
+                    length += next.length();
+                    changes.push(next);
                 }
-                for changes in in_statements(&changes) {
-                    renewed += change(login, &place, column, changes, renewer).await?;
-                }
+                renewed += change(login, &place, column, &changes, renewer).await?;
             }
             progress.say(seen);
             match rows.last() {
@@ -162,19 +167,6 @@ impl Change {
     }
 }
 
-/// As many of them at once as one statement takes.
-fn in_statements(changes: &[Change]) -> impl Iterator<Item = &[Change]> {
-    let mut length = 0;
-    changes.chunk_by(move |before, next| {
-        length += before.length();
-        let fits = length + next.length() <= BYTES;
-        if !fits {
-            length = 0;
-        }
-        fits
-    })
-}
-
 /// Changes these values of one column; looks again where somebody else was faster. Says how many were encrypted anew.
 async fn change(
     login: &mut Login,
@@ -183,6 +175,9 @@ async fn change(
     changes: &[Change],
     renewer: &mut Renewer,
 ) -> Result<u64, Trouble> {
+    if changes.is_empty() {
+        return Ok(0);
+    }
     let mut changed = exchange(login, place, column, changes).await?;
     if changed == changes.len() as u64 {
         return Ok(changed);
