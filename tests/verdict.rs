@@ -8,7 +8,7 @@ use crate::databases::{Database, Kind};
 use crate::outcome::Outcome;
 use crate::sandbox::{Sandbox, V1, V2, V3, fingerprint, new_key};
 
-const CONN: &str = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN";
+pub(crate) const CONN: &str = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN";
 const KEY: &str = "AIRFLOW__CORE__FERNET_KEY";
 
 /// A database of one of the three kinds, beside a sandbox.

@@ -40,14 +40,15 @@ pub(crate) enum Others {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     keys: FernetKeys,
-    staged: Option<String>,
+    /// The place in the list of the key that was staged last.
+    noted: Option<usize>,
 }
 
 impl State {
-    /// `note` is the fingerprint that was noted when a key was staged. It means nothing once that key is the first or gone.
+    /// `note` is the fingerprint that was noted when a key was staged. It means nothing once that key is gone.
     pub(crate) fn new(keys: FernetKeys, note: Option<&str>) -> Self {
-        let staged = note.filter(|note| keys.each().skip(1).any(|key| key.fingerprints() == **note));
-        Self { staged: staged.map(str::to_owned), keys }
+        let noted = keys.each().position(|key| Some(key.fingerprints().as_str()) == note);
+        Self { keys, noted }
     }
 
     pub(crate) fn keys(&self) -> &FernetKeys {
@@ -55,28 +56,32 @@ impl State {
     }
 
     /// The fingerprint of the key that waits behind the first.
-    pub(crate) fn staged(&self) -> Option<&str> {
-        self.staged.as_deref()
+    pub(crate) fn staged(&self) -> Option<String> {
+        let place = self.noted.filter(|place| *place > 0)?;
+        self.keys.each().nth(place).map(|key| key.fingerprints())
     }
 
     /// The list with a new key behind.
     pub(crate) fn stage(&self, new: &FernetKeys) -> Result<FernetKeys, RotationError> {
-        match &self.staged {
-            Some(print) => Err(RotationError::StagedAlready { print: print.clone() }),
+        match self.staged() {
+            Some(print) => Err(RotationError::StagedAlready { print }),
             None if self.has_older() => Err(RotationError::Unfinished { keys: self.keys.fingerprints() }),
             None => Ok(self.keys.followed_by(new)),
         }
     }
 
-    /// The list with the staged key in front.
+    /// The list with the staged key in front; as it is where it has been promoted already.
     pub(crate) fn promote(&self) -> Result<FernetKeys, RotationError> {
-        let promoted = self.staged.as_ref().and_then(|print| self.keys.promoted(print));
+        let promoted = match self.noted {
+            Some(0) if self.has_older() => Some(self.keys.clone()),
+            _ => self.staged().and_then(|print| self.keys.promoted(&print)),
+        };
         promoted.ok_or_else(|| RotationError::NothingStaged { keys: self.keys.fingerprints() })
     }
 
     /// The list with a new key in front, or the staged one. None where an older key is still there: the last rotation is to be finished.
     pub(crate) fn rotate(&self, new: &FernetKeys) -> Result<Option<FernetKeys>, RotationError> {
-        match (&self.staged, self.has_older()) {
+        match (self.staged(), self.has_older()) {
             (Some(_), _) => self.promote().map(Some),
             (None, true) => Ok(None),
             (None, false) => Ok(Some(new.followed_by(&self.keys))),
@@ -85,8 +90,8 @@ impl State {
 
     /// The list without what no row needs; none where there is nothing to leave out.
     pub(crate) fn retire(&self) -> Result<Option<FernetKeys>, RotationError> {
-        match &self.staged {
-            Some(print) => Err(RotationError::StagedAlready { print: print.clone() }),
+        match self.staged() {
+            Some(print) => Err(RotationError::StagedAlready { print }),
             None => Ok(self.keys.each().next().filter(|_| self.has_older())),
         }
     }
@@ -147,7 +152,7 @@ pub(crate) fn table(state: &State, survey: Option<&Survey>) -> String {
         let print = key.fingerprints();
         let role = match index {
             0 => "encrypts and reads",
-            _ if state.staged.as_deref() == Some(&print) => "staged: reads",
+            _ if state.noted == Some(index) => "staged: reads",
             _ => "reads",
         };
         let held = survey.and_then(|survey| survey.of_key.get(index)).map_or_else(

@@ -94,8 +94,9 @@ impl<'p> Keys<'p> {
     fn promote(&self) -> Result<(), Error> {
         self.must_be_ours(|keys| format!("the key to promote, then the others of `{keys}`"))?;
         let next = self.state.promote()?;
-        self.replace(&next)?;
-        self.folder.note(&self.plan.key_dir.join(NOTE), None)?;
+        if next != *self.state.keys() {
+            self.replace(&next)?;
+        }
         told(format_args!(
             "{KIND}: the keys are `{}` now, of which the first encrypts; restart all containers, then `key reencrypt`",
             next.fingerprints()
@@ -167,6 +168,7 @@ impl<'p> Keys<'p> {
                 "{KIND}: nothing in the database needs `{older}`; set {source} to `{first}` alone, and restart all containers"
             ));
         }
+        self.folder.note(&self.plan.key_dir.join(NOTE), None)?;
         self.replace(&next)?;
         registry::follow(&self.plan.verdict, &mut session, &Secret::Fernet(next.clone()));
         told(format_args!(
