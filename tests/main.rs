@@ -64,6 +64,7 @@ mod rotation_airflow;
 mod rotation_batches;
 mod rotation_cuts;
 mod rotation_kills;
+mod rotation_users;
 mod run_as;
 mod running;
 mod sandbox;

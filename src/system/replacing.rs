@@ -1,6 +1,6 @@
 //! A secret's file replaced: at every moment the name leads to the whole old content or the whole new one.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::folder_lock::{Held, take_folder};
 use super::secret_file;
-use super::staged::{Staged, private_mode};
+use super::staged::Staged;
 use super::{cause, is_denied};
 use crate::error::Error;
 use crate::error::rotation::RotationError;
@@ -50,18 +50,10 @@ impl Folder {
         exchange(path, line.as_bytes()).map_err(|error| failed(kind, path, &error))
     }
 
-    /// Notes something beside a secret, in one piece, for whoever has the folder; nothing removes the note.
-    pub(super) fn note(&self, path: &Path, text: Option<&str>) -> Result<(), Error> {
+    /// Notes something beside a secret, in one piece and for the same readers; nothing removes the note.
+    pub(super) fn note(&self, path: &Path, secret: &Path, text: Option<&str>) -> Result<(), Error> {
         let done = match text {
-            Some(text) => {
-                Staged::write(path, format!("{text}\n").as_bytes(), private_mode()).and_then(|staged| {
-                    // The next step may be taken by that user, where root took this one; others can do nothing about it.
-                    if let Ok(folder) = fs::metadata(path.parent().unwrap_or(path)) {
-                        let _ = chown(staged.path(), Some(folder.uid()), Some(folder.gid()));
-                    }
-                    fs::rename(staged.path(), path)
-                })
-            }
+            Some(text) => fs::metadata(secret).and_then(|like| put(path, format!("{text}\n").as_bytes(), &like)),
             None => fs::remove_file(path).or_else(|error| match error.kind() {
                 io::ErrorKind::NotFound => Ok(()),
                 _ => Err(error),
@@ -74,19 +66,23 @@ impl Folder {
 /// By a file beside it that takes over its name, owner and mode. Where the name is a link, what it leads to is replaced.
 fn exchange(path: &Path, line: &[u8]) -> io::Result<()> {
     let real = fs::canonicalize(path)?;
-    let old = fs::metadata(&real)?;
-    let staged = Staged::write(&real, line, old.mode() & 0o7777)?;
+    put(&real, line, &fs::metadata(&real)?)?;
+    sync_folder(&real)
+}
+
+/// Puts a file there in one piece, with the owner and the mode of another one.
+fn put(path: &Path, line: &[u8], like: &Metadata) -> io::Result<()> {
+    let staged = Staged::write(path, line, like.mode() & 0o7777)?;
     let new = fs::metadata(staged.path())?;
-    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+    if (new.uid(), new.gid()) != (like.uid(), like.gid()) {
         // Who is not root keeps the group, by which the owner reads it then.
-        chown(staged.path(), Some(old.uid()), Some(old.gid())).or_else(|error| match old.mode() & 0o040 {
+        chown(staged.path(), Some(like.uid()), Some(like.gid())).or_else(|error| match like.mode() & 0o040 {
             0 => Err(error),
-            _ if new.gid() == old.gid() => Ok(()),
-            _ => chown(staged.path(), None, Some(old.gid())),
+            _ if new.gid() == like.gid() => Ok(()),
+            _ => chown(staged.path(), None, Some(like.gid())),
         })?;
     }
-    fs::rename(staged.path(), &real)?;
-    sync_folder(&real)
+    fs::rename(staged.path(), path)
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

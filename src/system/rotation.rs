@@ -82,7 +82,7 @@ impl<'p> Keys<'p> {
         self.must_be_ours(|keys| format!("`{keys}`, then the new one"))?;
         let new = new_key()?;
         let next = self.state.stage(&new)?;
-        self.folder.note(&self.plan.key_dir.join(NOTE), Some(&new.fingerprints()))?;
+        self.note(Some(&new.fingerprints()))?;
         self.replace(&next)?;
         told(format_args!(
             "{KIND}: `{}` is staged in `{}`, where it reads and does not encrypt yet; restart all containers, then `key promote`",
@@ -115,7 +115,7 @@ impl<'p> Keys<'p> {
         // In the file before any row needs it.
         if let Some(next) = &begun {
             self.replace(next)?;
-            self.folder.note(&self.plan.key_dir.join(NOTE), None)?;
+            self.note(None)?;
             log::info(format_args!("{KIND}: the keys in `{}` are `{}` now", self.path.display(), next.fingerprints()));
         }
         let keys = begun.as_ref().unwrap_or(self.state.keys());
@@ -209,6 +209,11 @@ impl<'p> Keys<'p> {
     fn replace(&self, next: &FernetKeys) -> Result<(), Error> {
         let [old, new] = [self.state.keys(), next].map(|keys| Secret::Fernet(keys.clone()));
         self.folder.replace(KIND, &self.path, &old, &new)
+    }
+
+    /// Notes the staged key, or that there is none any more.
+    fn note(&self, staged: Option<&str>) -> Result<(), Error> {
+        self.folder.note(&self.plan.key_dir.join(NOTE), &self.path, staged)
     }
 
     fn must_be_ours(&self, order: impl FnOnce(&str) -> String) -> Result<(), Error> {
