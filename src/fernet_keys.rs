@@ -3,6 +3,7 @@
 //! Knows nothing of files or variables; never shows a key, only its fingerprint.
 
 pub(crate) mod fernet_tokens;
+pub(crate) mod forgetting;
 pub(crate) mod rotation;
 
 use std::fmt;

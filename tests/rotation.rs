@@ -181,8 +181,8 @@ fn k10_what_no_key_reads_is_named_and_stops_it() {
             refused.fails(
                 65,
                 "<lines>airflow-entrypoint: error: cannot rotate the Fernet key: no key reads 1 encrypted value: variable `foreign`\n\
-                 airflow-entrypoint: hint: put the key that encrypted them behind the others, or set them anew in Airflow; \
-                 `--skip-unreadable` leaves them as they are\n",
+                 airflow-entrypoint: hint: put the key that encrypted them behind the others; where it is lost, `airflow-entrypoint key \
+                 forget-unreadable` forgets them, so that you can set them anew; `--skip-unreadable` leaves them as they are\n",
             );
             refused.same(keys(&sandbox), vec![old.clone()]);
             refused.same(read_by(&old, &tokens(&place, &sandbox, V2)), values);

@@ -77,7 +77,8 @@ impl Place<'_> {
         }
         if version == V3 {
             all.push(format!(
-                "CREATE TABLE connection_test_request (id VARCHAR(32) NOT NULL PRIMARY KEY, connection_id {name} NOT NULL, {flagged})"
+                "CREATE TABLE connection_test_request (id VARCHAR(32) NOT NULL PRIMARY KEY, connection_id {name} NOT NULL, {flagged}, state \
+                 VARCHAR(20), active_connection_id VARCHAR(250) UNIQUE, result_message VARCHAR(2000))"
             ));
         }
         self.sql(sandbox, &all.join("; "));
@@ -132,7 +133,7 @@ impl Place<'_> {
         }
         if version == V3 {
             all.push(format!(
-                "INSERT INTO connection_test_request VALUES ('1', 'tested', {}, {}, TRUE, TRUE)",
+                "INSERT INTO connection_test_request VALUES ('1', 'tested', {}, {}, TRUE, TRUE, 'pending', 'tested', NULL)",
                 quoted("p"),
                 quoted("e")
             ));

@@ -2,6 +2,7 @@
 
 use clap::{Subcommand, ValueEnum};
 
+use crate::fernet_keys::forgetting::Forgetting;
 use crate::fernet_keys::rotation::{Others, Rotation, Unread};
 use crate::secret::SecretKind;
 
@@ -18,6 +19,8 @@ pub(crate) enum KeyVerb {
     },
     /// Print the Fernet key's fingerprint
     Fingerprint,
+    /// Forget the encrypted values that no Fernet key reads, so that they can be set anew
+    ForgetUnreadable(Forgetting),
     /// Make the secrets that are missing, in the key folder
     Generate,
     /// Take a Fernet key from standard input into the key folder, if there is none
@@ -78,6 +81,7 @@ impl KeyVerb {
     pub(crate) fn rotation(self) -> Option<Rotation> {
         let unread = |skipped| if skipped { Unread::Skipped } else { Unread::Stops };
         Some(match self {
+            Self::ForgetUnreadable(how) => Rotation::Forget(how),
             Self::Promote => Rotation::Promote,
             Self::Reencrypt { skip_unreadable } => Rotation::Reencrypt { unread: unread(skip_unreadable) },
             Self::Retire => Rotation::Retire,

@@ -22,6 +22,11 @@ pub(crate) enum RotationError {
     /// The rows cannot be asked for.
     #[error("cannot tell which key the encrypted values need: {why}")]
     DatabaseUnknown { why: String },
+    /// Others have a key that may well read what ours do not.
+    #[error(
+        "cannot forget what is not read here: {who} has registered the Fernet key `{print}`, which is not here (the keys are `{keys}`)"
+    )]
+    KeyElsewhere { who: String, print: String, keys: String },
     /// Somebody who runs has still an older key in front.
     #[error("cannot finish the rotation: somebody has written {} with an older key meanwhile ({names})", encrypted(*values))]
     Meanwhile { values: u64, names: String },
@@ -31,9 +36,15 @@ pub(crate) enum RotationError {
     /// A web or JWT secret that is not in the key folder.
     #[error("cannot change the {kind}: {why}")]
     NotKept { kind: SecretKind, why: String, hint: String },
+    /// It was asked, and the answer was another.
+    #[error("nothing was forgotten: expected the answer `yes`, found `{found}`")]
+    NotForgotten { found: String },
     /// There is no key to promote.
     #[error("cannot promote a Fernet key: none is staged (the keys are `{keys}`)")]
     NothingStaged { keys: String },
+    /// Probably it is the wrong key.
+    #[error("cannot forget what is not read here: the Fernet key `{keys}` reads none of the {}", encrypted(*values))]
+    ReadsNothing { keys: String, values: u64 },
     /// Processes that would go on with the key that they have.
     #[error("cannot rotate the {}: Airflow runs ({who})", named(kinds))]
     Running { kinds: Vec<SecretKind>, who: String },
@@ -68,7 +79,12 @@ impl RotationError {
             | Self::NothingStaged { .. }
             | Self::StagedAlready { .. }
             | Self::Unfinished { .. } => Exit::Configuration,
-            Self::Meanwhile { .. } | Self::StillNeeded { .. } | Self::Unread { .. } => Exit::SecretsMisfit,
+            Self::KeyElsewhere { .. }
+            | Self::Meanwhile { .. }
+            | Self::ReadsNothing { .. }
+            | Self::StillNeeded { .. }
+            | Self::Unread { .. } => Exit::SecretsMisfit,
+            Self::NotForgotten { .. } => Exit::Usage,
         }
     }
 
@@ -76,7 +92,10 @@ impl RotationError {
         Some(match self {
             Self::Busy { .. } | Self::Changed { .. } => "try again when it has ended".to_owned(),
             Self::ChangedSince { .. } => "start the container again".to_owned(),
-            Self::DatabaseUnknown { .. } => return None,
+            Self::DatabaseUnknown { .. } | Self::NotForgotten { .. } => return None,
+            Self::KeyElsewhere { .. } | Self::ReadsNothing { .. } => "mount the volume that has the key that encrypted them, or set \
+                `AIRFLOW__CORE__FERNET_KEY` to it, behind the one that is there and a comma; where it is lost for good, `--all` forgets them"
+                .to_owned(),
             Self::Meanwhile { .. } => {
                 "restart what still runs with it, then `airflow-entrypoint key reencrypt` again".to_owned()
             }
@@ -99,8 +118,8 @@ impl RotationError {
             Self::Unfinished { .. } => {
                 "go on with `airflow-entrypoint key reencrypt` and `airflow-entrypoint key retire`".to_owned()
             }
-            Self::Unread { .. } => "put the key that encrypted them behind the others, or set them anew in Airflow; `--skip-unreadable` \
-                leaves them as they are"
+            Self::Unread { .. } => "put the key that encrypted them behind the others; where it is lost, `airflow-entrypoint key \
+                forget-unreadable` forgets them, so that you can set them anew; `--skip-unreadable` leaves them as they are"
                 .to_owned(),
         })
     }

@@ -5,11 +5,13 @@
 
 use crate::error::rotation::RotationError;
 use crate::fernet_keys::FernetKeys;
+use crate::fernet_keys::forgetting::Forgetting;
 use crate::verdict::{Tally, encrypted};
 
 /// What is asked for by our verb `key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rotation {
+    Forget(Forgetting),
     Promote,
     Reencrypt { unread: Unread },
     Retire,

@@ -40,7 +40,8 @@ pub(crate) fn carry_out(verb: KeyVerb, plan: &Plan, secrets: &Secrets, signals: 
             return Ok(log::data(&*export::text(form, &plan.secrets, |kind| secrets.of(kind))));
         }
         KeyVerb::Fingerprint => return Ok(log::data(format_args!("{}\n", fernet(plan, secrets)?))),
-        KeyVerb::Generate
+        KeyVerb::ForgetUnreadable(_)
+        | KeyVerb::Generate
         | KeyVerb::Promote
         | KeyVerb::Reencrypt { .. }
         | KeyVerb::Retire

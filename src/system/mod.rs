@@ -11,6 +11,7 @@ mod dumb_init;
 mod executable;
 pub(crate) mod files;
 mod folder_lock;
+mod forgetting;
 pub(crate) mod ground;
 pub(crate) mod init;
 pub(crate) mod keys;

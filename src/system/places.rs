@@ -11,8 +11,8 @@ use crate::verdict::Holder;
 /// A table of the installed Airflow with encrypted values.
 pub(super) struct Place {
     pub holder: Holder,
+    pub table: &'static str,
     dialect: Dialect,
-    table: &'static str,
     name: &'static str,
     /// The columns of the values, and of the flags that say whether they are encrypted.
     values: &'static [(&'static str, Option<&'static str>)],
@@ -21,6 +21,15 @@ pub(super) struct Place {
 }
 
 const FLAGGED: &[(&str, Option<&str>)] = &[("password", Some("is_encrypted")), ("extra", Some("is_extra_encrypted"))];
+
+/// What a trigger has in place of arguments that nobody reads: a dictionary as Airflow 2.9 and later write it, with an argument that no
+/// trigger takes. So its task fails as it does for a trigger that cannot be made; what `decrypt_kwargs` cannot read ends the whole triggerer.
+/// Without any argument a trigger might run, and wait for something else.
+const FORGOTTEN_KWARGS: &str = r#"{"__type": "dict", "__var": {"forgotten_since_no_fernet_key_read_it": true}}"#;
+/// A connection test that is not over fails: with what is left it could succeed, and write that to the connection. MySQL sets one
+/// after the other.
+const ENDED_TEST: &str = "result_message = CASE WHEN state IN ('success', 'failed') THEN result_message ELSE 'No Fernet key read its \
+    password or extra.' END, state = CASE WHEN state IN ('success', 'failed') THEN state ELSE 'failed' END, active_connection_id = NULL";
 
 /// The places that this database has: what there is depends on the version of Airflow that has made it.
 pub(super) async fn all(login: &mut Login) -> Result<Vec<Place>, Trouble> {
@@ -93,13 +102,54 @@ impl Place {
         let name = self.values.get(column).map_or("", |(name, _)| name);
         let (table, column, id) = (self.quoted(self.table), self.quoted(name), self.id());
         let value_of_row = format!("CASE {id} {}END", "WHEN ? THEN ? ".repeat(rows));
-        let same = match self.dialect {
-            // It would take another case for the same.
-            Dialect::MySql => format!("CAST({column} AS BINARY) = CAST({value_of_row} AS BINARY)"),
-            Dialect::Postgres | Dialect::Sqlite => format!("{} = {value_of_row}", self.text(name)),
-        };
+        let same = self.is(name, &value_of_row);
         let ids = vec!["?"; rows].join(", ");
         format!("UPDATE {table} SET {column} = {value_of_row} WHERE {id} IN ({ids}) AND {same}")
+    }
+
+    /// Forgets what these of its columns, by number, hold in the row of an `id`, if they still have the old values: arguments are the `id`
+    /// and the old values. Airflow then does with the row what it does with one that never had a secret.
+    pub(super) fn forget(&self, columns: &[usize]) -> String {
+        let (table, unchanged) = (self.quoted(self.table), self.unchanged(columns));
+        let emptied = self.chosen(columns).map(|(name, flag)| {
+            let name = self.quoted(name);
+            flag.map_or(format!("{name} = '{FORGOTTEN_KWARGS}'"), |flag| format!("{name} = NULL, {flag} = FALSE"))
+        });
+        let emptied = emptied.collect::<Vec<_>>().join(", ");
+        match self.holder {
+            // Airflow 3 allows no null there, and its migration from 2 makes an empty text of one, which would pass for a value.
+            Holder::Variable => format!("DELETE FROM {table} WHERE {unchanged}"),
+            Holder::ConnectionTest => format!("UPDATE {table} SET {emptied}, {ENDED_TEST} WHERE {unchanged}"),
+            Holder::Connection | Holder::Trigger => format!("UPDATE {table} SET {emptied} WHERE {unchanged}"),
+        }
+    }
+
+    /// What a column is called.
+    pub(super) fn column(&self, index: usize) -> &'static str {
+        self.values.get(index).map_or("", |(name, _)| name)
+    }
+
+    /// In the order of its `id`.
+    pub(super) fn in_order(&self) -> String {
+        format!("ORDER BY {}", self.id())
+    }
+
+    fn chosen(&self, columns: &[usize]) -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
+        columns.iter().filter_map(|index| self.values.get(*index)).copied()
+    }
+
+    /// The condition that the row of an `id` still has these values.
+    fn unchanged(&self, columns: &[usize]) -> String {
+        let same = self.chosen(columns).map(|(name, _)| self.is(name, "?"));
+        [format!("{} = ?", self.id())].into_iter().chain(same).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// The condition that a column has this value; MySQL would take another case for the same.
+    fn is(&self, column: &str, value: &str) -> String {
+        match self.dialect {
+            Dialect::MySql => format!("CAST({} AS BINARY) = CAST({value} AS BINARY)", self.quoted(column)),
+            Dialect::Postgres | Dialect::Sqlite => format!("{} = {value}", self.text(column)),
+        }
     }
 
     fn id(&self) -> String {

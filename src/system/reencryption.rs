@@ -17,7 +17,7 @@ const ROWS: usize = 100;
 /// How long the values of one statement are together, in bytes, unless it is one alone: servers refuse what is too long.
 const BYTES: usize = 1 << 20;
 /// How often a row is looked at again that somebody else changes.
-const TRIES: usize = 5;
+pub(super) const TRIES: usize = 5;
 const COUNTING: &str = "counting the encrypted values";
 const REENCRYPTING: &str = "encrypting the values anew";
 
@@ -62,7 +62,7 @@ async fn count(
 }
 
 /// Airflow takes an empty password or extra for none, whatever its flag says, and an empty variable for a token.
-fn is_token(place: &Place, value: &str) -> bool {
+pub(super) fn is_token(place: &Place, value: &str) -> bool {
     place.holder == Holder::Variable || !value.is_empty()
 }
 
@@ -76,15 +76,7 @@ pub(super) fn reencrypt(
 ) -> Result<(u64, Survey), Error> {
     let (mut renewer, mut reader) = (Renewer::new(keys)?, Reader::new(keys)?);
     let done = session.ask(REENCRYPTING, async |login| {
-        // What others have committed meanwhile is seen; what is written is compared with what was read.
-        match login.dialect {
-            Dialect::Sqlite => login.command("BEGIN IMMEDIATE").await?,
-            Dialect::MySql => {
-                login.command("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
-                login.command("BEGIN").await?;
-            }
-            Dialect::Postgres => login.command("BEGIN ISOLATION LEVEL READ COMMITTED").await?,
-        }
+        begin(login).await?;
         let renewed = renew_all(login, &mut renewer, Progress::new("encrypted anew", Some(all))).await?;
         let progress = Progress::new("read back", Some(all));
         let survey = count(login, &mut reader, Survey::new(keys), progress).await?;
@@ -97,6 +89,18 @@ pub(super) fn reencrypt(
         session.close();
     }
     done
+}
+
+/// Begins a transaction. What others have committed meanwhile is seen; what is written is compared with what was read.
+pub(super) async fn begin(login: &mut Login) -> Result<(), Trouble> {
+    match login.dialect {
+        Dialect::Sqlite => login.command("BEGIN IMMEDIATE").await,
+        Dialect::MySql => {
+            login.command("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+            login.command("BEGIN").await
+        }
+        Dialect::Postgres => login.command("BEGIN ISOLATION LEVEL READ COMMITTED").await,
+    }
 }
 
 /// Encrypts all values anew that need it. Says how many it were.

@@ -111,6 +111,14 @@ pub(super) fn register_by_hand(step: &VerdictStep, secrets: &Secrets, signals: &
     Ok(())
 }
 
+/// What is registered of a secret.
+pub(super) fn registered(session: &mut Session<'_>, kind: SecretKind) -> Result<Option<Entry>, Error> {
+    session.ask("looking for the registered secrets", async |login| match exists(login).await? {
+        true => entry_of(login, kind).await,
+        false => Ok(None),
+    })
+}
+
 /// Registers a changed Fernet key in place of the old one, where one is registered: nobody who has the new list is refused.
 pub(super) fn follow(step: &VerdictStep, session: &mut Session<'_>, secret: &Secret) {
     let kind = SecretKind::Fernet;

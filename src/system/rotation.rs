@@ -4,6 +4,7 @@ use std::fmt::Arguments;
 use std::fs;
 use std::path::PathBuf;
 
+use super::forgetting;
 use super::metadb::Session;
 use super::migration_lock::{self, Taken};
 use super::places::{self, Elsewhere};
@@ -43,6 +44,9 @@ struct Keys<'p> {
 pub(super) fn carry_out(what: Rotation, plan: &Plan, secret: &Secret, signals: &Signals) -> Result<(), Error> {
     let keys = Keys::look(plan, secret)?;
     match what {
+        Rotation::Forget(how) => {
+            forgetting::carry_out(how, &plan.verdict, &mut keys.session(signals)?, keys.state.keys())
+        }
         Rotation::Promote => keys.promote(),
         Rotation::Reencrypt { unread } => {
             let mut session = keys.session(signals)?;
@@ -168,7 +172,7 @@ impl<'p> Keys<'p> {
                 "{KIND}: nothing in the database needs `{older}`; set {source} to `{first}` alone, and restart all containers"
             ));
         }
-        self.folder.note(&self.plan.key_dir.join(NOTE), None)?;
+        self.note(None)?;
         self.replace(&next)?;
         registry::follow(&self.plan.verdict, &mut session, &Secret::Fernet(next.clone()));
         told(format_args!(
