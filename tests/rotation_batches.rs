@@ -63,7 +63,7 @@ fn k10_each_value_stays_with_its_row() {
                 true => (format!("'{}'", token(&old, &format!("{text} of {n}"))), "TRUE"),
                 false => ("NULL".to_owned(), if n % 8 < 4 { "FALSE" } else { "NULL" }),
             };
-            let (password, extra) = (value(n % 4 < 2, "password"), value(n % 2 == 0, "extra"));
+            let (password, extra) = (value(n % 4 < 2, "password"), value(n.is_multiple_of(2), "extra"));
             format!("({}, 'r{n}', {}, {}, {}, {})", first(n), password.0, extra.0, password.1, extra.1)
         };
         let columns = "password, extra, is_encrypted, is_extra_encrypted";
