@@ -67,6 +67,7 @@ mod rotation;
 mod rotation_airflow;
 mod rotation_batches;
 mod rotation_cuts;
+mod rotation_given;
 mod rotation_kills;
 mod rotation_users;
 mod run_as;
