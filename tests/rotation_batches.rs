@@ -79,7 +79,9 @@ fn k10_each_value_stays_with_its_row() {
         outcome.succeeds().says(&format!("info: Fernet key: {all} encrypted anew, all {all} are read by <any>"));
         let new = keys(&sandbox).remove(0);
         for (table, name) in [("connection", "conn_id"), ("connection_test_request", "connection_id")] {
-            for (column, holds) in [("password", (|n| n % 4 < 2) as fn(usize) -> bool), ("extra", |n| n % 2 == 0)] {
+            for (column, holds) in
+                [("password", (|n| n % 4 < 2) as fn(usize) -> bool), ("extra", |n| n.is_multiple_of(2))]
+            {
                 let query = format!(
                     "SELECT {name}, {column} FROM {table} WHERE {column} IS NOT NULL AND {name} LIKE 'r%' ORDER BY CAST(substr({name}, 2) AS {})",
                     if matches!(&place, Place::Server { server, .. } if server.kind == Kind::MariaDb) {
