@@ -1,17 +1,19 @@
 //! The home of a real Airflow, with a key folder and a database of its own.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::databases::Database;
-use crate::sandbox::BINARY;
+use crate::sandbox::{BINARY, V1};
 
 pub(crate) struct Home {
     pub(crate) folder: TempDir,
     venv: PathBuf,
-    url: String,
+    /// The variable that names the database, and its URL.
+    database: (String, String),
 }
 
 impl Home {
@@ -23,7 +25,8 @@ impl Home {
             Some(server) => server.create(&format!("{database}{}", version.replace('.', "_"))),
             None => format!("sqlite:///{}", folder.path().join("airflow.db").display()),
         };
-        Some(Self { folder, venv, url })
+        let section = if version == V1 { "CORE" } else { "DATABASE" };
+        Some(Self { folder, venv, database: (format!("AIRFLOW__{section}__SQL_ALCHEMY_CONN"), url) })
     }
 
     /// The key file.
@@ -31,12 +34,18 @@ impl Home {
         self.folder.path().join("keys/fernet.key")
     }
 
+    /// Has these keys in the file from now on.
+    pub(crate) fn keep(&self, keys: &str) {
+        fs::create_dir_all(self.file().parent().unwrap()).unwrap();
+        fs::write(self.file(), format!("{keys}\n")).unwrap();
+    }
+
     /// Runs this with a key in the environment, or with that of the key folder: its status, and what it said.
     pub(crate) fn run(&self, program: &Path, words: &[&str], key: Option<&str>) -> (i32, String) {
         let mut command = Command::new("timeout");
         command.arg("120").arg(program).args(words).env_clear().env("HOME", self.folder.path());
         command.env("PATH", format!("{}:/usr/bin:/bin", self.venv.join("bin").display()));
-        command.env("AIRFLOW_HOME", self.folder.path()).env("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", &self.url);
+        command.env("AIRFLOW_HOME", self.folder.path()).env(&self.database.0, &self.database.1);
         command.env("AIRFLOW__CORE__LOAD_EXAMPLES", "False");
         command.env("AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS", "False");
         command.env("ENTRYPOINT_KEY_DIR", self.folder.path().join("keys")).env("ENTRYPOINT_EPHEMERAL_KEY", "true");

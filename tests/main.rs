@@ -26,6 +26,7 @@ mod exec;
 mod explain;
 mod fakes;
 mod forget;
+mod forget_airflow;
 mod forget_asked;
 mod forget_kills;
 mod forget_refusals;

@@ -62,8 +62,7 @@ print("reads", sum(map(reads, tokens)), "of", len(tokens))
 fn rotated(version: &str, server: Option<&Database>) {
     let Some(home) = Home::new(version, server, "rotated") else { return };
     let (file, old) = (home.file(), new_key());
-    fs::create_dir(file.parent().unwrap()).unwrap();
-    fs::write(&file, format!("{old}\n")).unwrap();
+    home.keep(&old);
     home.says(&["setup"], None, 0, "end, since all is prepared");
     home.python(WRITE, &[], &old, "");
     home.says(&["key", "rotate"], None, 0, "1501 encrypted anew, all 1501 are read by");

@@ -22,9 +22,9 @@ pub(super) struct Place {
 
 const FLAGGED: &[(&str, Option<&str>)] = &[("password", Some("is_encrypted")), ("extra", Some("is_extra_encrypted"))];
 
-/// What a trigger has in place of arguments that nobody reads: a dictionary as Airflow 2.9 and later write it, with an argument that no
-/// trigger takes. So its task fails as it does for a trigger that cannot be made; what `decrypt_kwargs` cannot read ends the whole triggerer.
-/// Without any argument a trigger might run, and wait for something else.
+/// What a trigger has in place of arguments that nobody reads: a dictionary as Airflow 2.9 and later write it (`decrypt_kwargs`; what that
+/// cannot read, `{}` on 2.x among it, ends the whole triggerer), with an argument that no trigger knows. So its task fails as with a trigger
+/// that cannot be made. With no argument at all one might run, and wait for something else.
 const FORGOTTEN_KWARGS: &str = r#"{"__type": "dict", "__var": {"forgotten_since_no_fernet_key_read_it": true}}"#;
 /// A connection test that is not over fails: with what is left it could succeed, and write that to the connection. MySQL sets one
 /// after the other.
