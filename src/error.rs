@@ -33,8 +33,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Seed(#[from] SeedError),
     /// Asked for a secret that we do not have.
-    #[error("cannot show the {kind}: {why}")]
-    NoSecret { kind: SecretKind, why: String },
+    #[error("cannot {deed} {kind}: {why}")]
+    NoSecret { deed: &'static str, kind: SecretKind, why: Lacking },
     /// `NAME` and `NAME_FILE`.
     #[error("cannot use both `{name}` and `{name}_FILE`: expected one of them")]
     BothSet { name: String },
@@ -152,6 +152,15 @@ pub(crate) enum Unreadable {
     Unusable(String),
 }
 
+/// Why we do not have a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Lacking {
+    #[error("it is left to Airflow by {0}")]
+    LeftToAirflow(Source),
+    #[error("none is set, and there is none in `{}`", .0.display())]
+    Nowhere(PathBuf),
+}
+
 /// Whether a program that could not be started was there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
@@ -262,12 +271,13 @@ impl Error {
             Self::KeyExists { .. } => {
                 "no key is ever overwritten; set `FERNET_KEY` to the given one, and Airflow gets both".to_owned()
             }
-            Self::NoSecret { kind: SecretKind::Fernet, .. } => {
-                "`airflow-entrypoint key generate` makes one on the key volume".to_owned()
+            Self::NoSecret { why: Lacking::LeftToAirflow(_), .. } => {
+                "give it to this command by `AIRFLOW__CORE__FERNET_KEY_FILE`".to_owned()
             }
+            Self::NoSecret { .. } => "`airflow-entrypoint key generate` makes one on the key volume".to_owned(),
             Self::NoResultBackend { .. } => "set `AIRFLOW__CELERY__RESULT_BACKEND`, or its `_CMD`".to_owned(),
             Self::OwnConfig { .. } => "move it away to have one rendered".to_owned(),
-            Self::NoPassword | Self::NoSecret { .. } | Self::NotUnicode { .. } => return None,
+            Self::NoPassword | Self::NotUnicode { .. } => return None,
             Self::Rotation(error) => return error.hint(),
             Self::Schema(error) => error.hint().to_owned(),
             Self::SchemaNotReady { .. } => {

@@ -81,6 +81,11 @@ pub(crate) fn persistence(mountinfo: &str, path: &Path) -> Persistence {
     Persistence::Persistent
 }
 
+/// Whether something is mounted at just this path.
+pub(crate) fn is_mount_point(mountinfo: &str, path: &Path) -> bool {
+    mountinfo.lines().filter_map(Mount::parse).any(|mount| mount.mount_point == path)
+}
+
 /// The folder for the keys, and another one that may hold them already. It is the one that was said; else [`KEY_DIR`], or, where nothing is
 /// mounted there, one beside the `airflow.cfg` that `AIRFLOW_CONFIG` names, if that is on a volume (as in the official compose file; Airflow itself would
 /// write the secrets into that file).

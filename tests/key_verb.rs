@@ -95,6 +95,7 @@ fn without_a_key_there_is_nothing_to_show() {
     }
     let sandbox = sandbox.with("AIRFLOW__CORE__FERNET_KEY_SECRET", "fernet");
     let error = "cannot show the Fernet key: it is left to Airflow by `AIRFLOW__CORE__FERNET_KEY_SECRET`";
+    let hint = "airflow-entrypoint: hint: give it to this command by `AIRFLOW__CORE__FERNET_KEY_FILE`";
     sandbox.run(&["key", "fingerprint"]).fails(78, &format!("<lines>airflow-entrypoint: error: {error}\n{hint}\n"));
     // What a command prints is known.
     let key = new_key();

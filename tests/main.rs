@@ -72,6 +72,8 @@ mod rotation_batches;
 mod rotation_cuts;
 mod rotation_given;
 mod rotation_kills;
+mod rotation_places;
+mod rotation_rows;
 mod rotation_users;
 mod run_as;
 mod running;

@@ -8,7 +8,7 @@ use crate::databases::Kind;
 use crate::sandbox::{Sandbox, V1, V2, V3, fingerprint, key_mode, new_key};
 use crate::verdict::{Place, places, servers};
 
-const FILE: &str = "keys/fernet.key";
+pub(crate) const FILE: &str = "keys/fernet.key";
 
 /// The keys of the file.
 pub(crate) fn keys(sandbox: &Sandbox) -> Vec<String> {

@@ -1,6 +1,8 @@
-//! The connection to the database is cut at each message of a change of the Fernet key, on real servers.
+//! The connection to the database is cut at each message of a change of the Fernet key, on real servers; and the disk of SQLite is full at each
+//! of its writes.
 
 use crate::interrupted::{Deployment, Verb, everywhere, several};
+use crate::store_kills::strace_works;
 use crate::verdict::{CONN, Place, servers};
 use crate::wire::{Cut, Wire};
 
@@ -31,5 +33,34 @@ fn k10_a_cut_at_each_message_loses_no_row() {
             println!("{:?}, {cut:?}: {counts:?} before, halfway and behind", server.kind);
             assert!(counts.iter().all(|count| *count > 2), "{counts:?}");
         }
+    }
+}
+
+#[test]
+fn k10_a_full_disk_at_each_write_loses_no_row() {
+    if !strace_works() {
+        return;
+    }
+    for call in ["pwrite64", "fsync"] {
+        let counts = everywhere(&several(None, ""), Verb::Rotate, |_| {
+            |deployment: &Deployment<'_>, number| {
+                let (trace, which) = (deployment.sandbox.text("trace"), format!("trace={call}"));
+                let inject = format!("inject={call}:error=ENOSPC:when={number}");
+                let strace = ["strace", "-f", "-qq", "-o", &trace, "-e", &which, "-e", &inject];
+                let outcome = deployment.sandbox.try_run_behind(&strace, &Verb::Rotate.words());
+                let struck = deployment.sandbox.read("trace").contains("(INJECTED)");
+                if struck {
+                    // Of the key folder, or of the database.
+                    outcome.same([69, 73].contains(&outcome.code()), true);
+                    outcome.says(match outcome.code() {
+                        73 => "error: cannot write the Fernet key `<any>`: no space left on device",
+                        _ => "error: cannot ask the database of `<any>/home/airflow.db`: <any> (while encrypting the values anew)",
+                    });
+                }
+                struck
+            }
+        });
+        println!("{call}: {counts:?} before, halfway and behind");
+        assert!(counts[1] > 0, "{counts:?}");
     }
 }

@@ -30,6 +30,9 @@ pub(crate) enum RotationError {
     /// Somebody who runs has still an older key in front.
     #[error("cannot finish the rotation: somebody has written {} with an older key meanwhile ({names})", encrypted(*values))]
     Meanwhile { values: u64, names: String },
+    /// Nothing can take its name in one step.
+    #[error("cannot replace `{}`: it is mounted as a single file, which could only be overwritten", path.display())]
+    MountedAlone { path: PathBuf },
     /// The keys are somewhere else than in the key folder.
     #[error("cannot change the Fernet key of {source_of_it}: it is not in the key folder, so that only you can")]
     NotOurs { source_of_it: Source, order: String },
@@ -74,6 +77,7 @@ impl RotationError {
             | Self::DatabaseUnknown { .. }
             | Self::Running { .. }
             | Self::StillChanging { .. } => Exit::Unavailable,
+            Self::MountedAlone { .. } => Exit::CannotCreate,
             Self::NotKept { .. }
             | Self::NotOurs { .. }
             | Self::NothingStaged { .. }
@@ -100,6 +104,9 @@ impl RotationError {
                 "restart what still runs with it, then `airflow-entrypoint key reencrypt` again".to_owned()
             }
             Self::NotKept { hint, .. } => hint.clone(),
+            Self::MountedAlone { .. } => {
+                "mount its folder in its place, so that a whole new file can take the name of the old one".to_owned()
+            }
             Self::NotOurs { source_of_it, order } => format!(
                 "make a key with `openssl rand -base64 32` and set {source_of_it} to the keys in this order, joined by commas: {order}"
             ),

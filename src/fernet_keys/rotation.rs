@@ -20,6 +20,21 @@ pub(crate) enum Rotation {
     Status,
 }
 
+impl Rotation {
+    /// What it does to a Fernet key, in a message.
+    pub(crate) fn deed(self) -> &'static str {
+        match self {
+            Self::Forget(_) => "forget what is not read by the",
+            Self::Promote => "promote a",
+            Self::Reencrypt { .. } => "encrypt anew with the",
+            Self::Retire => "retire a",
+            Self::Rotate { .. } => "rotate the",
+            Self::Stage => "stage another",
+            Self::Status => "tell the status of the",
+        }
+    }
+}
+
 /// What becomes of a rotation when there are values that no key reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unread {

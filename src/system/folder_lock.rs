@@ -1,6 +1,7 @@
 //! The lock of a folder, which ends with the process that holds it.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -18,6 +19,12 @@ pub(super) fn take_folder(folder: &Path) -> Result<Option<Flock<File>>, Held> {
 /// Whether nobody has it.
 pub(super) fn is_free(folder: &Path) -> bool {
     lock(folder, FlockArg::LockSharedNonblock).is_ok()
+}
+
+/// Whether both names lead to one folder, which has one lock.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+    let [one, other] = [one, other].map(|path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino())));
+    one.is_some() && one == other
 }
 
 fn lock(folder: &Path, how: FlockArg) -> Result<Option<Flock<File>>, Held> {

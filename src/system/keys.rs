@@ -10,7 +10,7 @@ use super::signals::Signals;
 use super::store::{self, Secrets};
 use super::{registry, renewal, rotation, user, verdict};
 use crate::cli::KeyVerb;
-use crate::error::{Error, Exit};
+use crate::error::{Error, Exit, Lacking};
 use crate::identity::IdentityStep;
 use crate::log;
 use crate::plan::Plan;
@@ -28,18 +28,18 @@ pub(crate) fn carry_out(verb: KeyVerb, plan: &Plan, secrets: &Secrets, signals: 
         renewal::carry_out(kinds, others, plan, secrets, signals)?;
     }
     if let Some(what) = verb.rotation() {
-        rotation::carry_out(what, plan, fernet(plan, secrets)?, signals)?;
+        rotation::carry_out(what, plan, fernet(what.deed(), plan, secrets)?, signals)?;
     }
     match verb {
         KeyVerb::Check => {
-            fernet(plan, secrets)?;
+            fernet(SHOW, plan, secrets)?;
             verdict::check(plan, secrets, signals)?;
         }
         KeyVerb::Export { form } => {
-            fernet(plan, secrets)?;
+            fernet(SHOW, plan, secrets)?;
             return Ok(log::data(&*export::text(form, &plan.secrets, |kind| secrets.of(kind))));
         }
-        KeyVerb::Fingerprint => return Ok(log::data(format_args!("{}\n", fernet(plan, secrets)?))),
+        KeyVerb::Fingerprint => return Ok(log::data(format_args!("{}\n", fernet(SHOW, plan, secrets)?))),
         KeyVerb::ForgetUnreadable(_)
         | KeyVerb::Generate
         | KeyVerb::Promote
@@ -51,7 +51,7 @@ pub(crate) fn carry_out(verb: KeyVerb, plan: &Plan, secrets: &Secrets, signals: 
         KeyVerb::Import => import(plan)?,
         KeyVerb::Register => registry::register_by_hand(&plan.verdict, secrets, signals)?,
         KeyVerb::Show { yes } => {
-            let secret = fernet(plan, secrets)?;
+            let secret = fernet(SHOW, plan, secrets)?;
             if !yes && !io::stdout().is_terminal() {
                 let message =
                     "cannot print the Fernet key to something that is not a terminal: expected `--yes`".to_owned();
@@ -67,14 +67,18 @@ pub(crate) fn carry_out(verb: KeyVerb, plan: &Plan, secrets: &Secrets, signals: 
     Ok(Exit::Success)
 }
 
-/// The Fernet key, or why there is none.
-fn fernet<'s>(plan: &Plan, secrets: &'s Secrets) -> Result<&'s Secret, Error> {
+/// What most of our verbs do with it.
+const SHOW: &str = "show the";
+
+/// The Fernet key, or why there is none for this deed.
+fn fernet<'s>(deed: &'static str, plan: &Plan, secrets: &'s Secrets) -> Result<&'s Secret, Error> {
     let kind = SecretKind::Fernet;
     secrets.of(kind).ok_or_else(|| Error::NoSecret {
+        deed,
         kind,
         why: match plan.secrets.first().map(|step| &step.decision) {
-            Some(Decision::Leave { source, .. }) => format!("it is left to Airflow by {source}"),
-            _ => format!("none is set, and there is none in `{}`", plan.key_dir.display()),
+            Some(Decision::Leave { source, .. }) => Lacking::LeftToAirflow(source.clone()),
+            _ => Lacking::Nowhere(plan.key_dir.clone()),
         },
     })
 }

@@ -83,6 +83,7 @@ fn kept<'s>(
     let new_one = |whose: &str| format!("make one with `openssl rand -hex 32` and set {whose} to it in all containers");
     let (why, hint) = match (step, step.map(|step| &step.decision)) {
         (Some(_), Some(Decision::Use { secret, source: Source::File(file) })) if *file == path => {
+            replacing::must_be_replaceable(&path)?;
             return Ok((kind, path, secrets.of(kind).unwrap_or(secret)));
         }
         (Some(step), Some(Decision::Derive)) => {

@@ -1,6 +1,6 @@
 //! A secret's file replaced: at every moment the name leads to the whole old content or the whole new one.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
@@ -11,11 +11,13 @@ use nix::fcntl::Flock;
 use zeroize::Zeroizing;
 
 use super::folder_lock::{Held, take_folder};
+use super::reading::unreadable;
 use super::secret_file;
-use super::staged::Staged;
+use super::staged::{self, Staged};
 use super::{cause, is_denied};
 use crate::error::Error;
 use crate::error::rotation::RotationError;
+use crate::mounts;
 use crate::secret::{Secret, SecretKind};
 use crate::secrets::Stored;
 
@@ -50,39 +52,60 @@ impl Folder {
         exchange(path, line.as_bytes()).map_err(|error| failed(kind, path, &error))
     }
 
-    /// Notes something beside a secret, in one piece and for the same readers; nothing removes the note.
-    pub(super) fn note(&self, path: &Path, secret: &Path, text: Option<&str>) -> Result<(), Error> {
+    /// What is noted there. A note that cannot be read is not none.
+    pub(super) fn noted(&self, path: &Path) -> Result<Option<String>, Error> {
+        match fs::read_to_string(path) {
+            Ok(note) => Ok(Some(note)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                let what = "note about the staged Fernet key".to_owned();
+                Err(Error::Unreadable { what, path: path.to_owned(), cause: unreadable(path, &error) })
+            }
+        }
+    }
+
+    /// Notes something that is no secret beside one, in one piece; nothing removes the note.
+    pub(super) fn note(&self, path: &Path, text: Option<&str>) -> Result<(), Error> {
         let done = match text {
-            Some(text) => fs::metadata(secret).and_then(|like| put(path, format!("{text}\n").as_bytes(), &like)),
-            None => fs::remove_file(path).or_else(|error| match error.kind() {
-                io::ErrorKind::NotFound => Ok(()),
-                _ => Err(error),
-            }),
+            Some(text) => Staged::write(path, format!("{text}\n").as_bytes(), 0o644)
+                .and_then(|staged| fs::rename(staged.path(), path)),
+            // Where nothing can be written nothing can be removed, not even what is not there.
+            None if fs::symlink_metadata(path).is_err() => return Ok(()),
+            None => fs::remove_file(path),
         };
         done.and_then(|()| sync_folder(path)).map_err(|error| failed(SecretKind::Fernet, path, &error))
+    }
+}
+
+/// Whether another file can take the name of this one: a mount point keeps its name.
+pub(super) fn must_be_replaceable(path: &Path) -> Result<(), RotationError> {
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    match mounts::is_mount_point(&mountinfo, &real) {
+        true => Err(RotationError::MountedAlone { path: path.to_owned() }),
+        false => Ok(()),
     }
 }
 
 /// By a file beside it that takes over its name, owner and mode. Where the name is a link, what it leads to is replaced.
 fn exchange(path: &Path, line: &[u8]) -> io::Result<()> {
     let real = fs::canonicalize(path)?;
-    put(&real, line, &fs::metadata(&real)?)?;
-    sync_folder(&real)
-}
-
-/// Puts a file there in one piece, with the owner and the mode of another one.
-fn put(path: &Path, line: &[u8], like: &Metadata) -> io::Result<()> {
-    let staged = Staged::write(path, line, like.mode() & 0o7777)?;
+    let old = fs::metadata(&real)?;
+    staged::clear_up(&real);
+    let staged = Staged::write(&real, line, old.mode() & 0o7777)?;
     let new = fs::metadata(staged.path())?;
-    if (new.uid(), new.gid()) != (like.uid(), like.gid()) {
+    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
         // Who is not root keeps the group, by which the owner reads it then.
-        chown(staged.path(), Some(like.uid()), Some(like.gid())).or_else(|error| match like.mode() & 0o040 {
+        chown(staged.path(), Some(old.uid()), Some(old.gid())).or_else(|error| match old.mode() & 0o040 {
+            // No group reads it, and the owner is the same.
+            0 if new.uid() == old.uid() => Ok(()),
             0 => Err(error),
-            _ if new.gid() == like.gid() => Ok(()),
-            _ => chown(staged.path(), None, Some(like.gid())),
+            _ if new.gid() == old.gid() => Ok(()),
+            _ => chown(staged.path(), None, Some(old.gid())),
         })?;
     }
-    fs::rename(staged.path(), path)
+    fs::rename(staged.path(), &real)?;
+    sync_folder(&real)
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

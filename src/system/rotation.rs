@@ -1,12 +1,12 @@
 //! The verbs that change the Fernet key: its file, the rows, and what is registered.
 
 use std::fmt::Arguments;
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::folder_lock::is_same;
 use super::forgetting;
 use super::metadb::Session;
-use super::migration_lock::{self, Taken};
+use super::migration_lock::{self, Lock, Taken};
 use super::places::{self, Elsewhere};
 use super::reencryption;
 use super::replacing::{self, Folder};
@@ -45,11 +45,12 @@ pub(super) fn carry_out(what: Rotation, plan: &Plan, secret: &Secret, signals: &
     let keys = Keys::look(plan, secret)?;
     match what {
         Rotation::Forget(how) => {
-            forgetting::carry_out(how, &plan.verdict, &mut keys.session(signals)?, keys.state.keys())
+            let (mut session, _lock) = keys.session(signals)?;
+            forgetting::carry_out(how, &plan.verdict, &mut session, keys.state.keys())
         }
         Rotation::Promote => keys.promote(),
         Rotation::Reencrypt { unread } => {
-            let mut session = keys.session(signals)?;
+            let (mut session, _lock) = keys.session(signals)?;
             let before = reencryption::survey(&mut session, keys.state.keys())?;
             keys.reencrypt(&mut session, keys.state.keys(), unread, &before)
         }
@@ -77,7 +78,7 @@ impl<'p> Keys<'p> {
         let Secret::Fernet(keys) = secret else {
             return Err(Error::Bug { what: "a Fernet key that is none".to_owned() });
         };
-        let note = fs::read_to_string(plan.key_dir.join(NOTE)).ok().filter(|_| elsewhere.is_none());
+        let note = if elsewhere.is_none() { folder.noted(&plan.key_dir.join(NOTE))? } else { None };
         let state = State::new(keys, note.as_deref().map(str::trim));
         Ok(Self { plan, folder, path, state, elsewhere })
     }
@@ -87,7 +88,8 @@ impl<'p> Keys<'p> {
         let new = new_key()?;
         let next = self.state.stage(&new)?;
         self.note(Some(&new.fingerprints()))?;
-        self.replace(&next)?;
+        // A note about a key that is not there means nothing, and is left by a kill alone.
+        self.replace(&next).inspect_err(|_| _ = self.note(None))?;
         told(format_args!(
             "{KIND}: `{}` is staged in `{}`, where it reads and does not encrypt yet; restart all containers, then `key promote`",
             new.fingerprints(),
@@ -112,7 +114,7 @@ impl<'p> Keys<'p> {
         if begun.is_some() {
             self.must_be_ours(|keys| format!("the new one, then `{keys}`"))?;
         }
-        let mut session = self.session(signals)?;
+        let (mut session, _lock) = self.session(signals)?;
         must_be_stopped(others, &mut session, &[KIND])?;
         let before = reencryption::survey(&mut session, self.state.keys())?;
         before.stops(unread)?;
@@ -161,7 +163,10 @@ impl<'p> Keys<'p> {
         let Some(next) = self.state.retire()? else {
             return told(format_args!("{KIND}: `{}` is the only one", keys.fingerprints()));
         };
-        let mut session = self.session(signals)?;
+        if self.elsewhere.is_none() {
+            replacing::must_be_replaceable(&self.path)?;
+        }
+        let (mut session, _lock) = self.session(signals)?;
         let survey = reencryption::survey(&mut session, keys)?;
         survey.needs_older(keys)?;
         self.warn_of(session.ask("looking for other encrypted values", places::elsewhere)?, keys);
@@ -194,7 +199,7 @@ impl<'p> Keys<'p> {
                 (None, None)
             }
             session => {
-                let mut session = session?;
+                let (mut session, _lock) = session?;
                 let survey = reencryption::survey(&mut session, self.state.keys())?;
                 (Some(survey), Some(session.ask("looking for other encrypted values", places::elsewhere)?))
             }
@@ -217,31 +222,33 @@ impl<'p> Keys<'p> {
 
     /// Notes the staged key, or that there is none any more.
     fn note(&self, staged: Option<&str>) -> Result<(), Error> {
-        self.folder.note(&self.plan.key_dir.join(NOTE), &self.path, staged)
+        self.folder.note(&self.plan.key_dir.join(NOTE), staged)
     }
 
     fn must_be_ours(&self, order: impl FnOnce(&str) -> String) -> Result<(), Error> {
-        let Some(source) = &self.elsewhere else { return Ok(()) };
+        let Some(source) = &self.elsewhere else { return Ok(replacing::must_be_replaceable(&self.path)?) };
         let order = order(&self.state.keys().fingerprints());
         Err(RotationError::NotOurs { source_of_it: source.clone(), order }.into())
     }
 
-    /// A session under the lock of the database: no other rotation, and no migration, at the same time.
-    fn session<'s>(&self, signals: &'s Signals) -> Result<Session<'s>, Error> {
+    /// A session under the lock of the database, which is to be held as long: no other rotation, and no migration, at the same time.
+    fn session<'s>(&self, signals: &'s Signals) -> Result<(Session<'s>, Option<Lock>), Error> {
         let unknown = |why: &str| Error::from(RotationError::DatabaseUnknown { why: why.to_owned() });
         let metadb = &self.plan.verdict.metadb;
         if let Metadb::LeftToAirflow(why) = metadb {
             return Err(unknown(why));
         }
         let mut session = verdict::open(metadb, signals)?.ok_or_else(|| unknown("there is no database yet"))?;
-        // SQLite's is that of the folder, which we have.
-        if session.target.file().is_none() {
-            match migration_lock::take(&mut session, &self.plan.key_dir)? {
-                Taken::Ours(_) => {}
-                Taken::By(who) => return Err(RotationError::Busy { who }.into()),
-            }
+        // SQLite's is that of the folder of its file.
+        let file = session.target.file();
+        let folder = file.as_deref().and_then(Path::parent).unwrap_or(&self.plan.key_dir);
+        if file.is_some() && is_same(folder, &self.plan.key_dir) {
+            return Ok((session, None));
         }
-        Ok(session)
+        match migration_lock::take(&mut session, folder)? {
+            Taken::Ours(lock) => Ok((session, Some(lock))),
+            Taken::By(who) => Err(RotationError::Busy { who }.into()),
+        }
     }
 
     fn warn_of(&self, elsewhere: Elsewhere, keys: &FernetKeys) {

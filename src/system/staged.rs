@@ -50,6 +50,19 @@ pub(super) fn hidden_prefix(path: &Path) -> String {
     format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
+/// Removes what was staged for this path by those who were killed over it: a secret that has been left out is in no other file.
+pub(super) fn clear_up(path: &Path) {
+    let prefix = hidden_prefix(path);
+    for entry in path.parent().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let numbers = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.split_once('.'));
+        let ours = numbers.is_some_and(|(pid, attempt)| pid.parse::<u32>().is_ok() && attempt.parse::<u32>().is_ok());
+        if ours && is_abandoned(&entry.path()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Whether a staged file is older than any write of one takes.
 fn is_abandoned(staged: &Path) -> bool {
     let age = fs::symlink_metadata(staged).and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
