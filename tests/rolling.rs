@@ -181,7 +181,7 @@ impl<'d> Stack<'d> {
                 let line = format!("{reader} {right}");
                 notes[before..].iter().filter(|note| **note == line).count() >= ENOUGH
             };
-            READERS.iter().all(|reader| enough(reader)).then_some(())
+            READERS.iter().all(enough).then_some(())
         });
         assert_eq!(self.failed_tasks(), "0", "{when}");
         println!("{}: {when}, {} readings", self.deployment.version, self.notes().len() - before);
