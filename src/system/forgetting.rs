@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::metadb::{Argument, Login, Session, Trouble, text};
 use super::places::{self, Place};
+use super::progress::Progress;
 use super::reencryption::{TRIES, begin, is_token};
 use super::registry;
 use crate::error::Error;
@@ -64,14 +65,16 @@ pub(super) fn carry_out(
 /// Finds them. Of each there is a hash in memory, and not the value.
 fn look(session: &mut Session<'_>, keys: &FernetKeys) -> Result<Unreadable, Error> {
     let mut reader = Reader::new(keys)?;
+    let mut progress = Progress::new("encrypted values looked at", None);
     session.ask(LOOKING, async |login| {
-        let mut found = Unreadable::default();
+        let (mut found, mut seen) = (Unreadable::default(), 0);
         for place in places::all(login).await? {
             login
                 .each(&place.select(&place.in_order()), &[], |row| {
                     let mut values = Vec::new();
                     for (index, value) in [text(row, 2)?, text(row, 3)?].iter().enumerate() {
                         let Some(value) = value.as_deref().filter(|value| is_token(&place, value)) else { continue };
+                        seen += 1;
                         match reader.reads(value) {
                             true => found.read += 1,
                             false => values.push(Value { index, column: place.column(index), print: print(value) }),
@@ -81,6 +84,7 @@ fn look(session: &mut Session<'_>, keys: &FernetKeys) -> Result<Unreadable, Erro
                         let [id, name] = [text(row, 0)?, text(row, 1)?].map(Option::unwrap_or_default);
                         found.rows.push(Row { holder: place.holder, table: place.table, id, name, values });
                     }
+                    progress.say(seen);
                     Ok(())
                 })
                 .await?;
@@ -123,12 +127,15 @@ fn ask(session: &Session<'_>, values: u64) -> Result<(), Error> {
 
 /// Forgets these in one transaction, each if it still is what it was. Gives back those that were forgotten.
 fn forget(session: &mut Session<'_>, found: &Unreadable) -> Result<Unreadable, Error> {
+    let mut progress = Progress::new("forgotten", Some(found.values()));
     let done = session.ask(FORGETTING, async |login| {
         begin(login).await?;
-        let mut forgotten = Unreadable { rows: Vec::new(), read: found.read };
+        let (mut forgotten, mut count) = (Unreadable { rows: Vec::new(), read: found.read }, 0);
         for place in places::all(login).await? {
             for row in found.rows.iter().filter(|row| row.holder == place.holder) {
                 let values = forget_row(login, &place, row).await?;
+                count += values.len() as u64;
+                progress.say(count);
                 if !values.is_empty() {
                     forgotten.rows.push(Row { values, ..row.clone() });
                 }
