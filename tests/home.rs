@@ -43,7 +43,7 @@ impl Home {
     /// Runs this with a key in the environment, or with that of the key folder: its status, and what it said.
     pub(crate) fn run(&self, program: &Path, words: &[&str], key: Option<&str>) -> (i32, String) {
         let mut command = Command::new("timeout");
-        command.arg("120").arg(program).args(words).env_clear().env("HOME", self.folder.path());
+        command.arg("300").arg(program).args(words).env_clear().env("HOME", self.folder.path());
         command.env("PATH", format!("{}:/usr/bin:/bin", self.venv.join("bin").display()));
         command.env("AIRFLOW_HOME", self.folder.path()).env(&self.database.0, &self.database.1);
         command.env("AIRFLOW__CORE__LOAD_EXAMPLES", "False");
