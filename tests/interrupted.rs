@@ -53,8 +53,8 @@ pub(crate) struct Deployment<'p> {
     list: Vec<String>,
 }
 
-/// A login of ours, which saves a program for each look.
-struct Login {
+/// A login of ours, which saves a program for each look, and may hold a transaction open.
+pub(crate) struct Login {
     runtime: Runtime,
     connection: AnyConnection,
 }
@@ -77,11 +77,7 @@ impl<'p> Deployment<'p> {
         // What is long is long encrypted, at each of hundreds of points.
         let short = Fernet::new(&key).unwrap().encrypt(b"short");
         place.sql(&sandbox, &format!("UPDATE connection SET extra = '{short}' WHERE conn_id = 'both'"));
-        let url = match place {
-            Place::Server { server, name } => server.url(name).replace("+psycopg2", "").replace("+mysqldb", ""),
-            Place::Sqlite => format!("sqlite://{}", sandbox.text("home/airflow.db")),
-        };
-        Self { login: Login::to(&url), sandbox, place, values, list: Vec::new(), key }
+        Self { login: Login::to(place, &sandbox), sandbox, place, values, list: Vec::new(), key }
     }
 
     /// Everything is as it is before this verb.
@@ -191,11 +187,21 @@ impl<'p> Deployment<'p> {
 }
 
 impl Login {
-    fn to(url: &str) -> Self {
+    pub(crate) fn to(place: &Place<'_>, sandbox: &Sandbox) -> Self {
+        let url = match place {
+            Place::Server { server, name } => server.url(name).replace("+psycopg2", "").replace("+mysqldb", ""),
+            Place::Sqlite => format!("sqlite://{}", sandbox.text("home/airflow.db")),
+        };
         sqlx::any::install_default_drivers();
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let connection = runtime.block_on(AnyConnection::connect(url)).unwrap();
+        let connection = runtime.block_on(AnyConnection::connect(&url)).unwrap();
         Self { runtime, connection }
+    }
+
+    /// Does what yields nothing.
+    pub(crate) fn command(&mut self, sql: &str) {
+        let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        self.runtime.block_on(done.execute(&mut self.connection)).unwrap();
     }
 
     fn rows(&mut self, sql: &str) -> Vec<String> {

@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use crate::namespace::{is_root, isolated};
 use crate::outcome::Outcome;
@@ -176,12 +177,32 @@ fn a_note_that_cannot_be_read_is_not_none() {
         );
         is_as_before(&refused, &sandbox, &text, &names, &key, values);
     }
-    // The control: ours is for everybody to read.
+    // The control: ours is for those to read who read the key.
     fs::remove_file(sandbox.path("keys/fernet.staged")).unwrap();
     sandbox.write(FILE, format!("{key}\n"));
     chown(sandbox.path(FILE), Some(NOBODY), None).unwrap();
-    sandbox.run(&["key", "stage"]).succeeds().same(sandbox.mode("keys/fernet.staged"), 0o644);
+    sandbox.run(&["key", "stage"]).succeeds().same(sandbox.mode("keys/fernet.staged"), 0o600);
     sandbox.run(&["key", "promote"]).succeeds();
+}
+
+/// A copy of the keys that somebody was killed over outlives no change by more than a minute.
+#[test]
+fn what_was_staged_and_left_is_removed_by_the_next_change() {
+    let (sandbox, key, _) = deployment(&Place::Sqlite, V2);
+    let others = [".fernet.key.0123456789abcdef", ".fernet.key.7.x", ".other.key.7.0", ".fernet.key.7.1"];
+    for name in others.iter().chain(&[".fernet.key.7.0", ".fernet.staged.7.12"]) {
+        sandbox.write(&format!("keys/{name}"), &key);
+        let file = fs::File::options().write(true).open(sandbox.path("keys").join(name)).unwrap();
+        let age = if *name == ".fernet.key.7.1" { 30 } else { 120 };
+        file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+    }
+    sandbox.run(&["key", "stage"]).succeeds();
+    let mut left = sandbox.names("keys");
+    left.retain(|name| name.starts_with('.'));
+    // The control: what is young may be just being written, and what is not ours or is behind a link stays.
+    let mut kept = others.to_vec();
+    kept.sort_unstable();
+    assert_eq!(left, kept);
 }
 
 fn mount(arguments: &[&str]) {
