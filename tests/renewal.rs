@@ -139,6 +139,19 @@ fn what_follows_from_a_rotated_key_is_no_reason_to_stop() {
         sandbox.set("FERNET_KEY", format!("{new},{old}"));
         let outcome = sandbox.run(&["scheduler"]);
         outcome.succeeds().check(!outcome.stderr.contains("follows from"), "it has not changed");
+        // Told before it happens, too; and what keeps them.
+        sandbox.run(&["key", "retire"]).succeeds().says(
+            "warning: the web secret and the JWT secret follow from the last key of the list: logins and running tasks end when that is another \
+             one, unless they are set before to what `airflow-entrypoint key export --as env` prints",
+        );
+        let kept = sandbox.run(&["key", "export", "--as", "env"]).stdout;
+        let value = |name: &str| kept.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap();
+        let keeping = ["AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"].map(|name| (name, value(name)));
+        let mut command = sandbox.command(&["scheduler"]);
+        command.envs(keeping).env("FERNET_KEY", &new);
+        let outcome = sandbox.start_command(command).finish();
+        outcome.succeeds().check(!outcome.stderr.contains("follows from"), "it has changed all the same");
+
         sandbox.set("FERNET_KEY", new.clone());
         let outcome = sandbox.run(&["scheduler"]);
         for kind in ["web", "JWT"] {

@@ -132,6 +132,7 @@ impl RotationError {
     }
 }
 
-fn named(kinds: &[SecretKind]) -> String {
+/// Several secrets in a message, behind an article.
+pub(crate) fn named(kinds: &[SecretKind]) -> String {
     kinds.iter().map(SecretKind::to_string).collect::<Vec<_>>().join(" and the ")
 }

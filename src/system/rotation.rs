@@ -15,7 +15,7 @@ use super::signals::Signals;
 use super::store;
 use super::{registry, verdict};
 use crate::error::Error;
-use crate::error::rotation::RotationError;
+use crate::error::rotation::{RotationError, named};
 use crate::fernet_keys::FernetKeys;
 use crate::fernet_keys::rotation::{self, Others, Rotation, State, Survey, Unread};
 use crate::log;
@@ -173,6 +173,7 @@ impl<'p> Keys<'p> {
         let older = rotation::older(keys);
         if let Some(source) = &self.elsewhere {
             let first = next.fingerprints();
+            self.warn_of_derived();
             return told(format_args!(
                 "{KIND}: nothing in the database needs `{older}`; set {source} to `{first}` alone, and restart all containers"
             ));
@@ -227,6 +228,7 @@ impl<'p> Keys<'p> {
 
     fn must_be_ours(&self, order: impl FnOnce(&str) -> String) -> Result<(), Error> {
         let Some(source) = &self.elsewhere else { return Ok(replacing::must_be_replaceable(&self.path)?) };
+        self.warn_of_derived();
         let order = order(&self.state.keys().fingerprints());
         Err(RotationError::NotOurs { source_of_it: source.clone(), order }.into())
     }
@@ -248,6 +250,18 @@ impl<'p> Keys<'p> {
         match migration_lock::take(&mut session, folder)? {
             Taken::Ours(lock) => Ok((session, Some(lock))),
             Taken::By(who) => Err(RotationError::Busy { who }.into()),
+        }
+    }
+
+    /// What follows from the last key of a list that is set by hand changes with that.
+    fn warn_of_derived(&self) {
+        let derived = &self.plan.verdict.derived;
+        if !derived.is_empty() {
+            log::warning(format_args!(
+                "the {} follow from the last key of the list: logins and running tasks end when that is another one, unless they are set \
+                 before to what `airflow-entrypoint key export --as env` prints",
+                named(derived)
+            ));
         }
     }
 
