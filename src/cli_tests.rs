@@ -1,4 +1,5 @@
 use super::*;
+use crate::fernet_keys::forgetting::Forgetting;
 use crate::fernet_keys::rotation::{Others, Rotation, Unread};
 use crate::secret::SecretKind;
 
@@ -44,6 +45,9 @@ fn verbs() {
     assert_eq!(renews("key rotate --force --web"), (None, Some((&both[..1], Others::Ignored))));
     assert_eq!(renews("key rotate").1, None);
     assert!(read("key rotate --web --skip-unreadable").unwrap_err().contains("cannot be used with"));
+    let forget = Forgetting { all: true, yes: false };
+    assert_eq!(read("key forget-unreadable --all").unwrap().job, Job::Key(KeyVerb::ForgetUnreadable(forget)));
+    assert_eq!(KeyVerb::ForgetUnreadable(forget).rotation(), Some(Rotation::Forget(forget)));
     let export = KeyVerb::Export { form: ExportForm::K8sSecret };
     assert_eq!(read("key export --as k8s-secret").unwrap().job, Job::Key(export));
     assert!(read("key shwo").unwrap_err().contains("unrecognized subcommand `shwo`"));

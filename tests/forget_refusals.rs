@@ -80,6 +80,11 @@ fn a_key_of_a_variable_will_do() {
     let outcome = deployment.sandbox.run_with("AIRFLOW__CORE__FERNET_KEY", &deployment.key, &FORGET);
     outcome.succeeds().same(deployment.sandbox.names("keys"), vec![]);
     deployment.is_forgotten(&outcome);
+    // Marked as encrypted, and perhaps worth a look.
+    Place::Sqlite.variable(&deployment.sandbox, "marked", "plain");
+    let outcome =
+        deployment.sandbox.run_with("AIRFLOW__CORE__FERNET_KEY", &deployment.key, &["key", "forget-unreadable"]);
+    outcome.same((outcome.code(), outcome.stdout.as_str()), (64, "variable `marked`: val (no Fernet token)\n"));
 }
 
 #[test]

@@ -39,8 +39,24 @@ pub(crate) struct Value {
     /// The number of its column among those of the table that may be encrypted.
     pub index: usize,
     pub column: &'static str,
+    pub shape: Shape,
     /// The hash of its text, which is not kept.
     pub print: [u8; 32],
+}
+
+/// What it looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// It is marked as encrypted, and is plain text perhaps, which somebody may want to copy.
+    Other,
+    Token,
+}
+
+impl Shape {
+    /// Of a text. Every token begins like this (its version, and a time before the year 4147), perhaps behind a quote or a blank.
+    pub(crate) fn of(text: &str) -> Self {
+        if text.contains("gAAAAA") { Self::Token } else { Self::Other }
+    }
 }
 
 impl Unreadable {
@@ -73,7 +89,11 @@ impl Unreadable {
     /// Each row with its table and its columns, a line each.
     pub(crate) fn listing(&self) -> String {
         let line = |row: &Row| {
-            let columns: Vec<_> = row.values.iter().map(|value| value.column).collect();
+            let column = |value: &Value| match value.shape {
+                Shape::Other => format!("{} (no Fernet token)", value.column),
+                Shape::Token => value.column.to_owned(),
+            };
+            let columns: Vec<_> = row.values.iter().map(column).collect();
             format!("{} {}: {}\n", row.table, quoted(&row.name), columns.join(", "))
         };
         self.rows.iter().map(line).collect()

@@ -5,7 +5,9 @@ fn keys() -> FernetKeys {
 }
 
 fn row(holder: Holder, table: &'static str, name: &str, columns: &[(usize, &'static str)]) -> Row {
-    let values = columns.iter().map(|(index, column)| Value { index: *index, column, print: [0; 32] }).collect();
+    let value =
+        |(index, column): &(usize, &'static str)| Value { index: *index, column, shape: Shape::Token, print: [0; 32] };
+    let values = columns.iter().map(value).collect();
     Row { holder, table, id: "1".to_owned(), name: name.to_owned(), values }
 }
 
@@ -43,6 +45,19 @@ fn every_row_is_named_in_one_line_of_its_own() {
         ]
     );
     assert_eq!(Unreadable::default().consequences(), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_no_token_is_named() {
+    for (text, shape) in
+        [("gAAAAABl", Shape::Token), ("\"gAAAAABl\"\n", Shape::Token), ("", Shape::Other), ("plain", Shape::Other)]
+    {
+        assert_eq!(Shape::of(text), shape, "{text:?}");
+    }
+    let mut marked = row(Holder::Variable, "variable", "v", &[(0, "val")]);
+    marked.values[0].shape = Shape::Other;
+    let marked = Unreadable { rows: vec![marked], read: 1 };
+    assert_eq!(marked.listing(), "variable `v`: val (no Fernet token)\n");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::error::rotation::RotationError;
 use crate::fernet_keys::FernetKeys;
 use crate::fernet_keys::fernet_tokens::Reader;
-use crate::fernet_keys::forgetting::{Forgetting, Row, Unreadable, Value};
+use crate::fernet_keys::forgetting::{Forgetting, Row, Shape, Unreadable, Value};
 use crate::log;
 use crate::secret::{Secret, SecretKind};
 use crate::verdict::{VerdictStep, encrypted};
@@ -77,7 +77,10 @@ fn look(session: &mut Session<'_>, keys: &FernetKeys) -> Result<Unreadable, Erro
                         seen += 1;
                         match reader.reads(value) {
                             true => found.read += 1,
-                            false => values.push(Value { index, column: place.column(index), print: print(value) }),
+                            false => {
+                                let (column, shape) = (place.column(index), Shape::of(value));
+                                values.push(Value { index, column, shape, print: print(value) });
+                            }
                         }
                     }
                     if !values.is_empty() {
