@@ -111,7 +111,7 @@ fn without_key_or_database_nothing_is_forgotten() {
     none.fails(
         78,
         &format!(
-            "<lines>airflow-entrypoint: error: cannot forget what is not read by the Fernet key: none is set, and there is none in `{keys_of}`\n\
+            "<lines>airflow-entrypoint: error: cannot tell what is unreadable without the Fernet key: none is set, and there is none in `{keys_of}`\n\
              airflow-entrypoint: hint: `airflow-entrypoint key generate` makes one on the key volume\n"
         ),
     );

@@ -65,8 +65,8 @@ fn a_key_that_a_command_prints_is_yours_to_change() {
             78,
             &format!(
                 "<lines>airflow-entrypoint: error: cannot change the Fernet key of `{CMD}`: it is not in the key folder, so that only you \
-                 can\nairflow-entrypoint: hint: make a key with `openssl rand -base64 32` and set `{CMD}` to the keys in this order, joined \
-                 by commas: {order}\n"
+                 can\nairflow-entrypoint: hint: make a key with `openssl rand -base64 32` and let `{CMD}` print the keys in this order, \
+                 joined by commas: {order}\n"
             ),
         );
     }
@@ -76,7 +76,7 @@ fn a_key_that_a_command_prints_is_yours_to_change() {
     let status = sandbox.run(&["key", "status"]);
     status.succeeds().says(&format!("info: Fernet key: from `{CMD}`, which only you can change"));
     sandbox.run(&["key", "retire"]).succeeds().says(&format!(
-        "info: Fernet key: nothing in the database needs `{print}`; set `{CMD}` to `{}` alone, and restart all containers",
+        "info: Fernet key: nothing in the database needs `{print}`; let `{CMD}` print `{}` alone, and restart all containers",
         fingerprint(&new)
     ));
     assert_eq!((read_by(&new, &tokens(&Place::Sqlite, &sandbox, V2)), sandbox.names("keys")), (values, vec![]));

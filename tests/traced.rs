@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 /// Kills it before this system call, counted from its first `flock` on, which is number 1. Says whether there was one of that number;
 /// otherwise it has run to its end.
-#[expect(clippy::zombie_processes, reason = "it is waited for by its number")]
+#[expect(clippy::zombie_processes, reason = "a tracer waits for it in its own way")]
 pub(crate) fn kill_before(command: &Command, number: usize) -> bool {
     let mut child = gated(command).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let main = Pid::from_raw(child.id().cast_signed());

@@ -68,6 +68,14 @@ pub(crate) enum RotationError {
     Unread { values: u64, names: String },
 }
 
+/// What its owner does to let a source give these keys.
+pub(crate) fn change(source: &Source, keys: &str) -> String {
+    match source {
+        Source::Variable(name) if name.ends_with("_CMD") => format!("let {source} print {keys}"),
+        _ => format!("set {source} to {keys}"),
+    }
+}
+
 impl RotationError {
     pub(super) fn exit(&self) -> Exit {
         match self {
@@ -107,9 +115,10 @@ impl RotationError {
             Self::MountedAlone { .. } => {
                 "mount its folder in its place, so that a whole new file can take the name of the old one".to_owned()
             }
-            Self::NotOurs { source_of_it, order } => format!(
-                "make a key with `openssl rand -base64 32` and set {source_of_it} to the keys in this order, joined by commas: {order}"
-            ),
+            Self::NotOurs { source_of_it, order } => {
+                let keys = format!("the keys in this order, joined by commas: {order}");
+                format!("make a key with `openssl rand -base64 32` and {}", change(source_of_it, &keys))
+            }
             Self::NothingStaged { .. } => "`airflow-entrypoint key stage` stages one".to_owned(),
             Self::Running { kinds, .. } if *kinds != [SecretKind::Fernet] => {
                 "stop the deployment; `--force` rotates all the same".to_owned()

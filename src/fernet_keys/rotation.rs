@@ -24,7 +24,7 @@ impl Rotation {
     /// What it does to a Fernet key, in a message.
     pub(crate) fn deed(self) -> &'static str {
         match self {
-            Self::Forget(_) => "forget what is not read by the",
+            Self::Forget(_) => "tell what is unreadable without the",
             Self::Promote => "promote a",
             Self::Reencrypt { .. } => "encrypt anew with the",
             Self::Retire => "retire a",

@@ -15,7 +15,7 @@ use super::signals::Signals;
 use super::store;
 use super::{registry, verdict};
 use crate::error::Error;
-use crate::error::rotation::{RotationError, named};
+use crate::error::rotation::{RotationError, change, named};
 use crate::fernet_keys::FernetKeys;
 use crate::fernet_keys::rotation::{self, Others, Rotation, State, Survey, Unread};
 use crate::log;
@@ -172,10 +172,10 @@ impl<'p> Keys<'p> {
         self.warn_of(session.ask("looking for other encrypted values", places::elsewhere)?, keys);
         let older = rotation::older(keys);
         if let Some(source) = &self.elsewhere {
-            let first = next.fingerprints();
             self.warn_of_derived();
+            let then = change(source, &format!("`{}` alone", next.fingerprints()));
             return told(format_args!(
-                "{KIND}: nothing in the database needs `{older}`; set {source} to `{first}` alone, and restart all containers"
+                "{KIND}: nothing in the database needs `{older}`; {then}, and restart all containers"
             ));
         }
         self.note(None)?;
