@@ -28,6 +28,9 @@ pub(super) fn carry_out(
 ) -> Result<(), Error> {
     let folder = replacing::take(&plan.key_dir)?;
     let each: Vec<_> = kinds.iter().map(|kind| kept(*kind, plan, secrets)).collect::<Result<_, _>>()?;
+    for (_, path, _) in &each {
+        replacing::must_be_replaceable(path)?;
+    }
     let mut session = match &plan.verdict.metadb {
         Metadb::LeftToAirflow(why) => {
             log::warning(format_args!("whether Airflow runs is not known: {why}"));
@@ -83,7 +86,6 @@ fn kept<'s>(
     let new_one = |whose: &str| format!("make one with `openssl rand -hex 32` and set {whose} to it in all containers");
     let (why, hint) = match (step, step.map(|step| &step.decision)) {
         (Some(_), Some(Decision::Use { secret, source: Source::File(file) })) if *file == path => {
-            replacing::must_be_replaceable(&path)?;
             return Ok((kind, path, secrets.of(kind).unwrap_or(secret)));
         }
         (Some(step), Some(Decision::Derive)) => {

@@ -1,6 +1,6 @@
 //! A secret's file replaced: at every moment the name leads to the whole old content or the whole new one.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
@@ -64,11 +64,10 @@ impl Folder {
         }
     }
 
-    /// Notes something that is no secret beside one, in one piece; nothing removes the note.
-    pub(super) fn note(&self, path: &Path, text: Option<&str>) -> Result<(), Error> {
+    /// Notes something beside a secret, in one piece and for the same readers; nothing removes the note.
+    pub(super) fn note(&self, path: &Path, secret: &Path, text: Option<&str>) -> Result<(), Error> {
         let done = match text {
-            Some(text) => Staged::write(path, format!("{text}\n").as_bytes(), 0o644)
-                .and_then(|staged| fs::rename(staged.path(), path)),
+            Some(text) => fs::metadata(secret).and_then(|like| put(path, format!("{text}\n").as_bytes(), &like)),
             // Where nothing can be written nothing can be removed, not even what is not there.
             None if fs::symlink_metadata(path).is_err() => return Ok(()),
             None => fs::remove_file(path),
@@ -90,22 +89,26 @@ pub(super) fn must_be_replaceable(path: &Path) -> Result<(), RotationError> {
 /// By a file beside it that takes over its name, owner and mode. Where the name is a link, what it leads to is replaced.
 fn exchange(path: &Path, line: &[u8]) -> io::Result<()> {
     let real = fs::canonicalize(path)?;
-    let old = fs::metadata(&real)?;
-    staged::clear_up(&real);
-    let staged = Staged::write(&real, line, old.mode() & 0o7777)?;
+    put(&real, line, &fs::metadata(&real)?)?;
+    sync_folder(&real)
+}
+
+/// Puts a file there in one piece, with the owner and the mode of another one.
+fn put(path: &Path, line: &[u8], like: &Metadata) -> io::Result<()> {
+    staged::clear_up(path);
+    let staged = Staged::write(path, line, like.mode() & 0o7777)?;
     let new = fs::metadata(staged.path())?;
-    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+    if (new.uid(), new.gid()) != (like.uid(), like.gid()) {
         // Who is not root keeps the group, by which the owner reads it then.
-        chown(staged.path(), Some(old.uid()), Some(old.gid())).or_else(|error| match old.mode() & 0o040 {
+        chown(staged.path(), Some(like.uid()), Some(like.gid())).or_else(|error| match like.mode() & 0o040 {
             // No group reads it, and the owner is the same.
-            0 if new.uid() == old.uid() => Ok(()),
+            0 if new.uid() == like.uid() => Ok(()),
             0 => Err(error),
-            _ if new.gid() == old.gid() => Ok(()),
-            _ => chown(staged.path(), None, Some(old.gid())),
+            _ if new.gid() == like.gid() => Ok(()),
+            _ => chown(staged.path(), None, Some(like.gid())),
         })?;
     }
-    fs::rename(staged.path(), &real)?;
-    sync_folder(&real)
+    fs::rename(staged.path(), path)
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

@@ -195,7 +195,7 @@ impl<'p> Keys<'p> {
             (None, _) => format!("`{}`", self.path.display()),
         };
         let (survey, elsewhere) = match self.session(signals) {
-            Err(Error::Rotation(error)) => {
+            Err(error @ (Error::Metadb { .. } | Error::Rotation(_))) => {
                 log::warning(error);
                 (None, None)
             }
@@ -223,7 +223,7 @@ impl<'p> Keys<'p> {
 
     /// Notes the staged key, or that there is none any more.
     fn note(&self, staged: Option<&str>) -> Result<(), Error> {
-        self.folder.note(&self.plan.key_dir.join(NOTE), staged)
+        self.folder.note(&self.plan.key_dir.join(NOTE), &self.path, staged)
     }
 
     fn must_be_ours(&self, order: impl FnOnce(&str) -> String) -> Result<(), Error> {
