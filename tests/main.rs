@@ -64,6 +64,7 @@ mod registration;
 mod render;
 mod renewal;
 mod renewal_airflow;
+mod renewal_kills;
 mod requirements;
 mod rolling;
 mod rotation;

@@ -113,6 +113,17 @@ fn a_file_that_is_mounted_alone_is_refused_before_anything_is_changed() {
             // The control.
             sandbox.run(&["key", verb]).succeeds();
         }
+        let (sandbox, web) = (Sandbox::new(V2), "keys/web_secret.key");
+        sandbox.write("keys/fernet.key", new_key());
+        for name in ["elsewhere", web] {
+            sandbox.write(name, "a secret\n");
+        }
+        mount(&["--bind", &sandbox.text("elsewhere"), &sandbox.text(web)]);
+        let refused = sandbox.run(&["key", "rotate", "--web"]);
+        refused.same(refused.code(), 73).same(sandbox.read(web), "a secret\n".to_owned());
+        refused.says(&format!("error: cannot replace `{}`: it is mounted as a single file, <any>", sandbox.text(web)));
+        unmount(&sandbox.text(web));
+        sandbox.run(&["key", "rotate", "--web"]).succeeds().check(sandbox.read(web).len() == 87, "it is not replaced");
     });
 }
 
