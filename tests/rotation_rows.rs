@@ -86,11 +86,13 @@ fn what_is_not_ours_to_change_is_named() {
         }
         place.sql(
             &sandbox,
-            "DROP TABLE xcom; CREATE TABLE dag_secret (id INTEGER, value VARCHAR(500), is_value_encrypted INTEGER); CREATE TABLE plain_one (id INTEGER)",
+            "DROP TABLE xcom; CREATE TABLE dag_secret (id INTEGER, value VARCHAR(500), is_value_encrypted INTEGER); CREATE TABLE plain_one (id INTEGER); \
+             ALTER TABLE connection ADD COLUMN is_login_encrypted INTEGER",
         );
         let outcome = sandbox.run(&["key", "rotate"]);
         outcome.succeeds().says(
-            "warning: whether something in `dag_secret` is under one of the keys is not known here: no verb of ours reads or changes it",
+            "warning: no verb of ours reads or changes what `connection.is_login_encrypted`, `dag_secret.is_value_encrypted` may mark as \
+             encrypted: whether it is under one of the keys is not known here",
         );
         outcome
             .check(!outcome.stderr.contains("plain_one") && !outcome.stderr.contains("XCom"), "it warns of too much");

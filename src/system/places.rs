@@ -202,46 +202,49 @@ async fn columns(login: &mut Login) -> Result<BTreeSet<String>, Trouble> {
 /// What is not ours to change, and may be under a key all the same.
 #[derive(Debug, Default)]
 pub(super) struct Elsewhere {
-    /// Tables that we do not know, with a flag like those of Airflow's that we do.
-    pub tables: Vec<String>,
+    /// Flags that we do not know and that are named like those that we do, with their tables: what a later Airflow may encrypt.
+    pub flags: Vec<String>,
     /// XCom values with a Fernet token in them (the serializers of Delta Lake and Iceberg), which Airflow never rotates either.
     pub xcom: i64,
 }
 
 /// Looks for that.
 pub(super) async fn elsewhere(login: &mut Login) -> Result<Elsewhere, Trouble> {
-    const KNOWN: &str = "('connection', 'connection_test_request', 'variable')";
-    let (tables, xcom) = match login.dialect {
+    const KNOWN: &str = "('connection.is_encrypted', 'connection.is_extra_encrypted', 'connection_test_request.is_encrypted', \
+        'connection_test_request.is_extra_encrypted', 'variable.is_encrypted')";
+    let (flags, xcom) = match login.dialect {
         Dialect::MySql => (
             format!(
-                "SELECT DISTINCT CONVERT(table_name USING utf8mb4) FROM information_schema.columns WHERE table_schema = DATABASE() \
-                 AND column_name LIKE 'is%encrypted' AND table_name NOT IN {KNOWN}"
+                "SELECT CONVERT(CONCAT(table_name, '.', column_name) USING utf8mb4) AS flag FROM information_schema.columns WHERE \
+                 table_schema = DATABASE() AND column_name LIKE '%encrypted%' HAVING flag NOT IN {KNOWN} ORDER BY flag"
             ),
             "SELECT COUNT(*) FROM xcom WHERE CONVERT(value USING utf8mb4) LIKE '%gAAAAA%'",
         ),
         Dialect::Postgres => (
             format!(
-                "SELECT DISTINCT CAST(relname AS TEXT) FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid WHERE relkind IN \
-                 ('r', 'p') AND attnum > 0 AND attname LIKE 'is%encrypted' AND pg_table_is_visible(pg_class.oid) AND relname NOT IN {KNOWN}"
+                "SELECT relname || '.' || attname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid WHERE relkind IN ('r', 'p') \
+                 AND attnum > 0 AND attname LIKE '%encrypted%' AND pg_table_is_visible(pg_class.oid) AND relname || '.' || attname NOT IN \
+                 {KNOWN} ORDER BY 1"
             ),
             // Airflow 2 keeps bytes there, whose text is hexadecimal.
             "SELECT COUNT(*) FROM xcom WHERE CAST(value AS TEXT) LIKE '%gAAAAA%' OR CAST(value AS TEXT) LIKE '%674141414141%'",
         ),
         Dialect::Sqlite => (
             format!(
-                "SELECT DISTINCT tables.name FROM sqlite_master AS tables JOIN pragma_table_info(tables.name) AS columns WHERE \
-                 tables.type = 'table' AND columns.name LIKE 'is%encrypted' AND tables.name NOT IN {KNOWN}"
+                "SELECT tables.name || '.' || columns.name FROM sqlite_master AS tables JOIN pragma_table_info(tables.name) AS columns \
+                 WHERE tables.type = 'table' AND columns.name LIKE '%encrypted%' AND tables.name || '.' || columns.name NOT IN {KNOWN} \
+                 ORDER BY 1"
             ),
             "SELECT COUNT(*) FROM xcom WHERE instr(CAST(value AS TEXT), 'gAAAAA') > 0",
         ),
     };
-    let rows = login.rows(&tables, &[]).await?;
-    let tables = rows.iter().filter_map(|row| text(row, 0).transpose()).collect::<Result<_, _>>()?;
+    let rows = login.rows(&flags, &[]).await?;
+    let flags = rows.iter().filter_map(|row| text(row, 0).transpose()).collect::<Result<_, _>>()?;
     let xcom = match has_table(login, "xcom").await? {
         true => login.rows(xcom, &[]).await?.first().map_or(Ok(0), |row| Row::try_get(row, 0))?,
         false => 0,
     };
-    Ok(Elsewhere { tables, xcom })
+    Ok(Elsewhere { flags, xcom })
 }
 
 /// The processes of Airflow that have shown life within half a minute, but for web servers, which do not show any.

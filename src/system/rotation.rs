@@ -266,10 +266,10 @@ impl<'p> Keys<'p> {
     }
 
     fn warn_of(&self, elsewhere: Elsewhere, keys: &FernetKeys) {
-        if !elsewhere.tables.is_empty() {
+        if !elsewhere.flags.is_empty() {
             log::warning(format_args!(
-                "whether something in `{}` is under one of the keys is not known here: no verb of ours reads or changes it",
-                elsewhere.tables.join("`, `")
+                "no verb of ours reads or changes what `{}` may mark as encrypted: whether it is under one of the keys is not known here",
+                elsewhere.flags.join("`, `")
             ));
         }
         if elsewhere.xcom > 0 && !rotation::older(keys).is_empty() {
