@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::namespace::{is_root, isolated};
 use crate::outcome::Outcome;
 use crate::rotation::{FILE, deployment, read_by, tokens};
-use crate::sandbox::{NOBODY, Sandbox, V2, key_mode, new_key};
+use crate::sandbox::{NOBODY, Sandbox, V2, fingerprint, key_mode, new_key};
 use crate::verdict::Place;
 
 /// Every verb that replaces the file.
@@ -20,7 +20,7 @@ fn with_keys(sandbox: &Sandbox, verb: &str, key: &str) -> String {
     let text = if ["promote", "retire"].contains(&verb) { format!("{key},{other}\n") } else { format!("{key}\n") };
     sandbox.write(FILE, &text);
     if verb == "promote" {
-        sandbox.write("keys/fernet.staged", format!("{}\n", crate::sandbox::fingerprint(&other)));
+        sandbox.write("keys/fernet.staged", format!("{}\n", fingerprint(&other)));
     }
     text
 }
@@ -142,15 +142,35 @@ fn a_read_only_or_full_volume_changes_nothing() {
             }
             let names = sandbox.names("keys");
             let refused = sandbox.run(&["key", verb]);
-            let cause = if full { "no space left on device" } else { "read-only file system" };
-            let path = if verb == "stage" { "keys/fernet.staged" } else { FILE };
-            refused.fails(
-                73,
-                &format!(
-                    "<lines>airflow-entrypoint: error: cannot write the Fernet key `{}`: {cause}\n",
-                    sandbox.text(path)
-                ),
-            );
+            let (file, print) = (sandbox.text(FILE), fingerprint(&key));
+            match (verb, full) {
+                (_, true) => {
+                    let path = sandbox.text(if verb == "stage" { "keys/fernet.staged" } else { FILE });
+                    let said = format!("cannot write the Fernet key `{path}`: no space left on device\n");
+                    refused.fails(73, &format!("<lines>airflow-entrypoint: error: {said}"));
+                }
+                // A Secret of Kubernetes, say: somebody else has to change it, and is told when.
+                ("retire", false) => {
+                    refused.succeeds().says(&format!(
+                        "info: Fernet key: nothing in the database needs `<fp>`; set `{file}` to `{print}` alone, and restart all containers"
+                    ));
+                }
+                (_, false) => {
+                    let order = match verb {
+                        "stage" => format!("`{print}`, then the new one"),
+                        "promote" => format!("the key to promote, then the others of `{print},<fp>`"),
+                        _ => format!("the new one, then `{print}`"),
+                    };
+                    refused.fails(
+                        73,
+                        &format!(
+                            "<lines>airflow-entrypoint: error: cannot replace `{file}`: its file system is read-only\nairflow-entrypoint: hint: \
+                             mount it so that it can be written; or make a key with `openssl rand -base64 32`, and put the keys where it comes \
+                             from in this order, joined by commas: {order}\n"
+                        ),
+                    );
+                }
+            }
             is_as_before(&refused, &sandbox, &text, &names, &key, values);
             if full {
                 fs::remove_file(sandbox.path("keys/filler")).unwrap();

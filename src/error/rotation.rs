@@ -45,6 +45,9 @@ pub(crate) enum RotationError {
     /// There is no key to promote.
     #[error("cannot promote a Fernet key: none is staged (the keys are `{keys}`)")]
     NothingStaged { keys: String },
+    /// Nothing can be written there. In which order the keys are to be, where it is the Fernet key's.
+    #[error("cannot replace `{}`: its file system is read-only", path.display())]
+    ReadOnly { path: PathBuf, order: Option<String> },
     /// Probably it is the wrong key.
     #[error("cannot forget what is not read here: the Fernet key `{keys}` reads none of the {}", encrypted(*values))]
     ReadsNothing { keys: String, values: u64 },
@@ -85,7 +88,7 @@ impl RotationError {
             | Self::DatabaseUnknown { .. }
             | Self::Running { .. }
             | Self::StillChanging { .. } => Exit::Unavailable,
-            Self::MountedAlone { .. } => Exit::CannotCreate,
+            Self::MountedAlone { .. } | Self::ReadOnly { .. } => Exit::CannotCreate,
             Self::NotKept { .. }
             | Self::NotOurs { .. }
             | Self::NothingStaged { .. }
@@ -119,6 +122,13 @@ impl RotationError {
                 let keys = format!("the keys in this order, joined by commas: {order}");
                 format!("make a key with `openssl rand -base64 32` and {}", change(source_of_it, &keys))
             }
+            Self::ReadOnly { order: None, .. } => {
+                "mount it so that it can be written, or change it where it comes from".to_owned()
+            }
+            Self::ReadOnly { order: Some(order), .. } => format!(
+                "mount it so that it can be written; or make a key with `openssl rand -base64 32`, and put the keys where it comes from in this \
+                 order, joined by commas: {order}"
+            ),
             Self::NothingStaged { .. } => "`airflow-entrypoint key stage` stages one".to_owned(),
             Self::Running { kinds, .. } if *kinds != [SecretKind::Fernet] => {
                 "stop the deployment; `--force` rotates all the same".to_owned()

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::Flock;
+use nix::unistd::{AccessFlags, access};
 use zeroize::Zeroizing;
 
 use super::folder_lock::{Held, take_folder};
@@ -76,8 +78,17 @@ impl Folder {
     }
 }
 
+/// Whether nothing can be written where this file is: a mounted Secret of Kubernetes, or what is mounted with `ro`.
+pub(super) fn is_read_only(path: &Path) -> bool {
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    access(real.parent().unwrap_or(Path::new("/")), AccessFlags::W_OK) == Err(Errno::EROFS)
+}
+
 /// Whether another file can take the name of this one: a mount point keeps its name.
 pub(super) fn must_be_replaceable(path: &Path) -> Result<(), RotationError> {
+    if is_read_only(path) {
+        return Err(RotationError::ReadOnly { path: path.to_owned(), order: None });
+    }
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     match mounts::is_mount_point(&mountinfo, &real) {

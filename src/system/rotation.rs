@@ -69,7 +69,7 @@ impl<'p> Keys<'p> {
             Decision::Leave { source, .. } | Decision::Use { source, .. } => Some(source.clone()),
             _ => None,
         });
-        let elsewhere = source.filter(|source| *source != Source::File(path.clone()));
+        let elsewhere = source.filter(|source| *source != Source::File(path.clone()) || replacing::is_read_only(&path));
         let secret = match (&elsewhere, secret_file::observe(KIND, &path)) {
             // As it is under the lock.
             (None, Stored::Present { content: Ok(secret), .. }) => secret,
@@ -190,6 +190,9 @@ impl<'p> Keys<'p> {
 
     fn status(&self, signals: &Signals) -> Result<(), Error> {
         let place = match (&self.elsewhere, secret_file::observe(KIND, &self.path)) {
+            (Some(Source::File(file)), Stored::Present { facts, .. }) if *file == self.path => {
+                format!("`{}` ({facts}), which only you can change", file.display())
+            }
             (Some(source), _) => format!("{source}, which only you can change"),
             (None, Stored::Present { facts, .. }) => format!("`{}` ({facts})", self.path.display()),
             (None, _) => format!("`{}`", self.path.display()),
@@ -230,7 +233,13 @@ impl<'p> Keys<'p> {
         let Some(source) = &self.elsewhere else { return Ok(replacing::must_be_replaceable(&self.path)?) };
         self.warn_of_derived();
         let order = order(&self.state.keys().fingerprints());
-        Err(RotationError::NotOurs { source_of_it: source.clone(), order }.into())
+        Err(match source {
+            Source::File(file) if *file == self.path => {
+                RotationError::ReadOnly { path: file.clone(), order: Some(order) }
+            }
+            _ => RotationError::NotOurs { source_of_it: source.clone(), order },
+        }
+        .into())
     }
 
     /// A session under the lock of the database, which is to be held as long: no other rotation, and no migration, at the same time.
