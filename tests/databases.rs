@@ -150,6 +150,17 @@ impl Database {
         let said = self.kind.client(self.folder.path(), self.port, statement, database);
         said.unwrap_or_else(|| panic!("{:?} refuses {statement}", self.kind))
     }
+
+    /// Waits until a query of the administrator's yields something.
+    #[track_caller]
+    pub(crate) fn until(&self, query: &str) {
+        let deadline = Instant::now() + crate::running::DEADLINE;
+        while self.sql(None, query).is_empty() {
+            assert!(Instant::now() < deadline, "{query}");
+            // MariaDB does not look anew at its transactions where somebody has looked within a tenth of a second.
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
 }
 
 impl Drop for Database {

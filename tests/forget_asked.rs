@@ -2,12 +2,10 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use crate::databases::Kind;
 use crate::forget::{Deployment, FORGET, LISTING, token};
 use crate::namespace::present;
-use crate::running::DEADLINE;
 use crate::sandbox::V2;
 use crate::verdict::{Place, places, servers};
 
@@ -129,15 +127,10 @@ fn what_is_just_being_set_anew_stays() {
         other.until_stdout("changed");
         let running = deployment.sandbox.start(&FORGET);
         let waits = match server.kind {
-            Kind::Postgres => "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
-            Kind::MariaDb => "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+            Kind::Postgres => "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
+            Kind::MariaDb => "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
         };
-        let deadline = Instant::now() + DEADLINE;
-        while server.sql(None, waits).trim() != "1" {
-            assert!(Instant::now() < deadline, "it does not wait for the other");
-            // MariaDB does not look anew where somebody has looked within a tenth of a second.
-            std::thread::sleep(std::time::Duration::from_millis(200));
-        }
+        server.until(waits);
         typed.write_all(b"COMMIT;\n").unwrap();
         drop(typed);
         other.finish().succeeds();

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use fernet::Fernet;
 
@@ -10,7 +9,6 @@ use crate::databases::{Database, Kind};
 use crate::namespace::present;
 use crate::outcome::is_like;
 use crate::rotation::{deployment, keys, read_by, tokens};
-use crate::running::DEADLINE;
 use crate::sandbox::{Sandbox, V2, V3};
 use crate::verdict::{Place, places, servers};
 
@@ -121,14 +119,6 @@ fn k10_what_others_change_among_many_rows_is_not_overwritten() {
                     Kind::Postgres => "SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction'",
                     Kind::MariaDb => "SELECT 1 FROM information_schema.innodb_trx WHERE trx_rows_modified = 4",
                 };
-                let until = |holds: &str| {
-                    let deadline = Instant::now() + DEADLINE;
-                    while place.sql(&sandbox, holds).is_empty() {
-                        assert!(Instant::now() < deadline, "{holds}");
-                        // MariaDB does not look anew where somebody has looked within a tenth of a second.
-                        std::thread::sleep(std::time::Duration::from_millis(200));
-                    }
-                };
                 let client = server.client(name);
                 let mut client = Command::new("sh")
                     .args(["-c", client.rsplit_once(" -").unwrap().0])
@@ -143,9 +133,9 @@ fn k10_what_others_change_among_many_rows_is_not_overwritten() {
                      UPDATE variable SET val = 'plain', is_encrypted = FALSE WHERE {key} = 'n8'; DELETE FROM variable WHERE {key} = 'n9';"
                 )
                 .unwrap();
-                until(held);
+                server.until(held);
                 let running = sandbox.start(&["key", "rotate"]);
-                until(blocked);
+                server.until(blocked);
                 writeln!(input, "COMMIT;").unwrap();
                 drop(input);
                 assert!(client.wait().unwrap().success());

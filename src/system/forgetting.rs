@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::metadb::{Argument, Login, Session, Trouble, text};
 use super::places::{self, Place};
 use super::progress::Progress;
-use super::reencryption::{TRIES, begin, is_token};
+use super::reencryption::{TRIES, begin};
 use super::registry;
 use crate::error::Error;
 use crate::error::rotation::RotationError;
@@ -73,7 +73,7 @@ fn look(session: &mut Session<'_>, keys: &FernetKeys) -> Result<Unreadable, Erro
                 .each(&place.select(&place.in_order()), &[], |row| {
                     let mut values = Vec::new();
                     for (index, value) in [text(row, 2)?, text(row, 3)?].iter().enumerate() {
-                        let Some(value) = value.as_deref().filter(|value| is_token(&place, value)) else { continue };
+                        let Some(value) = value.as_deref().filter(|value| place.is_token(value)) else { continue };
                         seen += 1;
                         match reader.reads(value) {
                             true => found.read += 1,

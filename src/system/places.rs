@@ -88,6 +88,12 @@ impl Place {
         0..self.values.len()
     }
 
+    /// Whether a value that is marked as encrypted is one: Airflow takes an empty password or extra for none, whatever its flag says, and an
+    /// empty variable for a token.
+    pub(super) fn is_token(&self, value: &str) -> bool {
+        self.holder == Holder::Variable || !value.is_empty()
+    }
+
     /// An `id` as an argument; what is before the first one where there is none.
     pub(super) fn argument<'a>(&self, id: Option<&'a str>) -> Argument<'a> {
         match self.numbered {

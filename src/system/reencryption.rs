@@ -10,7 +10,6 @@ use crate::fernet_keys::FernetKeys;
 use crate::fernet_keys::fernet_tokens::{Reader, Renewal, Renewer};
 use crate::fernet_keys::rotation::{Survey, Unread};
 use crate::metadb::Dialect;
-use crate::verdict::Holder;
 
 /// How many rows are held at once, and how many values one statement changes at the most.
 const ROWS: usize = 100;
@@ -39,7 +38,7 @@ async fn count(
         login
             .each(&place.select(""), &[], |row| {
                 let (mut values, mut older, mut unread) = (0, 0, 0);
-                for value in [text(row, 2)?, text(row, 3)?].iter().flatten().filter(|value| is_token(&place, value)) {
+                for value in [text(row, 2)?, text(row, 3)?].iter().flatten().filter(|value| place.is_token(value)) {
                     values += 1;
                     match reader.key_of(value) {
                         None => unread += 1,
@@ -59,11 +58,6 @@ async fn count(
             .await?;
     }
     Ok(survey)
-}
-
-/// Airflow takes an empty password or extra for none, whatever its flag says, and an empty variable for a token.
-pub(super) fn is_token(place: &Place, value: &str) -> bool {
-    place.holder == Holder::Variable || !value.is_empty()
 }
 
 /// Encrypts what an older key made with the first one, in one transaction, and reads all of it back before that ends. Says how many values
@@ -145,7 +139,7 @@ struct Value {
 
 impl Value {
     fn of(place: &Place, column: usize, row: &AnyRow) -> Result<Option<Self>, Trouble> {
-        let (id, token) = (text(row, 0)?, text(row, 2 + column)?.filter(|value| is_token(place, value)));
+        let (id, token) = (text(row, 0)?, text(row, 2 + column)?.filter(|value| place.is_token(value)));
         Ok(id.zip(token).map(|(id, token)| Self { id, token }))
     }
 

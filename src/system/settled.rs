@@ -23,6 +23,9 @@ const STEP: &str = "waiting for the end of a change of the keys";
 /// Ends the start of a service that would go on with a secret which is no longer the one of the file. While somebody changes one, that is
 /// waited for. Where the file cannot be read any more, as by the user that we have become, what was read holds.
 pub(crate) fn confirm(plan: &Plan, secrets: &Secrets, signals: &Signals) -> Result<(), Error> {
+    if plan.command.class != Class::Service {
+        return Ok(());
+    }
     let kept = plan.secrets.iter().filter_map(|step| match &step.decision {
         Decision::Generate(path) | Decision::Use { source: Source::File(path), .. }
             if path.starts_with(&plan.key_dir) =>
@@ -31,7 +34,7 @@ pub(crate) fn confirm(plan: &Plan, secrets: &Secrets, signals: &Signals) -> Resu
         }
         _ => None,
     });
-    let mut kept = kept.filter(|_| plan.command.class == Class::Service).peekable();
+    let mut kept = kept.peekable();
     if kept.peek().is_some() {
         wait_for_others(&plan.key_dir, plan.wait.timeout, signals)?;
     }

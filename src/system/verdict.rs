@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::secret::{Secret, SecretKind};
 use crate::secrets::Decision;
 use crate::steps::{DATABASE, WaitStep};
-use crate::verdict::{self, Held, Holder, Strictness, Tally, Verdict, VerdictStep};
+use crate::verdict::{self, Held, Strictness, Tally, Verdict, VerdictStep};
 
 const STEP: &str = "judging the secrets";
 
@@ -176,19 +176,14 @@ fn tally(session: &mut Session<'_>, keys: Option<&FernetKeys>) -> Result<Tally, 
     session.ask(STEP, async |login| {
         let mut tally = Tally::default();
         for place in places::all(login).await? {
-            let (holder, sql) = (place.holder, place.select(""));
             login
-                .each(&sql, &[], |row| {
-                    let values = [text(row, 2)?, text(row, 3)?];
-                    // Airflow takes an empty password or extra for none, whatever its flag says, and an empty variable for a token.
-                    let values =
-                        values.iter().flatten().filter(|value| holder == Holder::Variable || !value.is_empty());
+                .each(&place.select(""), &[], |row| {
                     let (mut all, mut unread) = (0, 0);
-                    for value in values {
+                    for value in [text(row, 2)?, text(row, 3)?].iter().flatten().filter(|value| place.is_token(value)) {
                         all += 1;
                         unread += u64::from(!reader.as_mut().is_some_and(|reader| reader.reads(value)));
                     }
-                    tally.count(holder, text(row, 1)?.as_deref(), all, unread);
+                    tally.count(place.holder, text(row, 1)?.as_deref(), all, unread);
                     Ok(())
                 })
                 .await?;
