@@ -46,7 +46,7 @@ impl Home {
     fn ours(&self, words: &[&str], variables: &[(&str, &str)]) -> Said {
         let keys = self.path("keys");
         let variables = [&[("ENTRYPOINT_KEY_DIR", &*keys), ("ENTRYPOINT_EPHEMERAL_KEY", "true")], variables].concat();
-        self.command(Path::new(env!("CARGO_BIN_EXE_airflow-entrypoint")), words, &variables)
+        self.command(Path::new(crate::sandbox::BINARY), words, &variables)
     }
 
     /// Airflow alone, as a bare `docker exec` would run it.

@@ -231,7 +231,7 @@ fn the_compose_file_is_valid() {
             std::process::Command::new(program[0]).args(&program[1..]).args(words).current_dir(repository()).output()
         };
         if !run(&["version"]).is_ok_and(|output| output.status.success()) {
-            println!("skipped: `{}`", program.join(" "));
+            crate::referee::skipped(&format!("`{}`", program.join(" ")));
             continue;
         }
         tried += 1;

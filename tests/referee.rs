@@ -1,5 +1,6 @@
 //! Referees that may not be on this machine: a missing one is a skip that says its name, and a failure where all are required.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,7 +13,16 @@ pub(crate) fn missing(name: &str) {
         std::env::var_os("AIRFLOW_ENTRYPOINT_REQUIRE_REFEREES").is_none(),
         "no {name}, and all referees are required"
     );
+    skipped(name);
+}
+
+/// Says that something was not tested for want of this. The run's summary names it too, if it has given a file for the names.
+pub(crate) fn skipped(name: &str) {
     println!("skipped: {name}");
+    if let Some(path) = std::env::var_os("AIRFLOW_ENTRYPOINT_SKIPPED") {
+        let mut names = File::options().append(true).create(true).open(path).unwrap();
+        names.write_all(format!("{name}\n").as_bytes()).unwrap();
+    }
 }
 
 /// The virtual environment that `tests/install-referees` has made, if it is complete. One that is not `required` may be missing
@@ -29,7 +39,7 @@ pub(crate) fn venv(name: &str, required: bool) -> Option<PathBuf> {
     if required {
         missing(name);
     } else {
-        println!("skipped: {name}");
+        skipped(name);
     }
     None
 }

@@ -17,8 +17,11 @@ use tempfile::TempDir;
 use crate::outcome::Outcome;
 use crate::running::Running;
 
-/// The program.
-pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_airflow-entrypoint");
+/// The program: the one that this names (`make test` builds the release executable first), otherwise that of the tests' own build.
+pub(crate) const BINARY: &str = match option_env!("AIRFLOW_ENTRYPOINT_BINARY") {
+    Some(path) => path,
+    None => env!("CARGO_BIN_EXE_airflow-entrypoint"),
+};
 /// One release of each line.
 pub(crate) const V1: &str = "1.10.15";
 pub(crate) const V2: &str = "2.11.2";
