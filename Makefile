@@ -4,9 +4,9 @@ CACHE := $(or $(AIRFLOW_ENTRYPOINT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 export PATH := $(CACHE)/tools/bin:$(PATH)
 
 BINARY := target/release/airflow-entrypoint
-SCRIPTS := .ci/run docker/up docker/down docker/local/build $(wildcard tests/install-*)
+SCRIPTS := .ci/run docker/up docker/down docker/local/build tests/compiled tests/run $(wildcard tests/install-*)
 
-.PHONY: build check down setup test up
+.PHONY: build check check-text down quick setup test up
 
 build: ## the static executable, at $(BINARY)
 	cargo build --release --locked
@@ -19,15 +19,22 @@ up: ## builds and starts Airflow with PostgreSQL in containers, and says where i
 down: ## stops it; `docker/down --volumes` removes its data and its keys too
 	docker/down
 
-setup: ## what the tests need, where it may be installed
+setup: ## lists what the tests need and this machine lacks, and installs it where it may
+	tests/install-tools --list
+	tests/install-referees --list
 	tests/install-tools
 	tests/install-referees
 
-check: ## format, lints, licences
-	cargo fmt --check
+check: check-text ## format, lints, licences
 	cargo clippy --all-targets --locked -- --deny warnings
+
+check-text:
+	cargo fmt --check
 	cargo deny --locked --log-level error check --hide-inclusion-graph --allow duplicate bans licenses sources
 	shellcheck $(SCRIPTS)
 
-test: setup check build ## everything
-	cargo nextest run --locked --no-fail-fast
+quick: ## format, clippy, and the tests that need no Airflow, no server and no container; installs nothing
+	tests/run quick
+
+test: ## everything, with all the set-up that it needs
+	tests/run all

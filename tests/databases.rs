@@ -51,6 +51,7 @@ impl Database {
     }
 
     fn start(kind: Kind, options: &[&str]) -> Option<Self> {
+        crate::referee::heavy(kind.name());
         let folder = kind.programs();
         let programs = present(kind.name(), folder.is_some()).then_some(folder?)?;
         let folder = tempfile::Builder::new().prefix("airflow-entrypoint-db-").tempdir_in("/var/tmp").unwrap();

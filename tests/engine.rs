@@ -89,6 +89,7 @@ pub(crate) struct Deployment {
 impl Deployment {
     /// `None`, said by name, on a machine without a Docker engine.
     pub(crate) fn new(version: &str) -> Option<Self> {
+        crate::referee::heavy("containers");
         if docker(&["version"]).status != 0 {
             crate::referee::missing("Docker engine");
             return None;

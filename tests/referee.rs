@@ -16,6 +16,15 @@ pub(crate) fn missing(name: &str) {
     skipped(name);
 }
 
+/// Says that a test is about to use this, which `make quick` does without.
+#[track_caller]
+pub(crate) fn heavy(name: &str) {
+    assert!(
+        std::env::var_os("AIRFLOW_ENTRYPOINT_QUICK").is_none(),
+        "`make quick` does without {name}: leave this test out of its filter in .config/nextest.toml"
+    );
+}
+
 /// Says that something was not tested for want of this. The run's summary names it too, if it has given a file for the names.
 pub(crate) fn skipped(name: &str) {
     println!("skipped: {name}");
@@ -28,6 +37,9 @@ pub(crate) fn skipped(name: &str) {
 /// The virtual environment that `tests/install-referees` has made, if it is complete. One that is not `required` may be missing
 /// everywhere.
 pub(crate) fn venv(name: &str, required: bool) -> Option<PathBuf> {
+    if name.starts_with("airflow-") {
+        heavy(name);
+    }
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("AIRFLOW_ENTRYPOINT_CACHE")
         .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("airflow-entrypoint")))
