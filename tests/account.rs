@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::databases::Database;
-use crate::namespace::present;
+use crate::databases::{Database, Kind};
 use crate::outcome::Outcome;
+use crate::prepared::{Ready, copy};
 use crate::running::Running;
 use crate::sandbox::{Sandbox, V1, V2, V3};
 
@@ -23,8 +23,14 @@ print(json.dumps([check_password_hash(rows[0][0], p) for p in q["passwords"]]))
 const ACCOUNTS: &str = "SELECT u.username, u.email, u.first_name, u.last_name, r.name FROM ab_user u LEFT JOIN ab_user_role x \
     ON x.user_id = u.id LEFT JOIN ab_role r ON r.id = x.role_id ORDER BY u.username, r.name";
 
-/// A container of a real Airflow that asks for an account; none where it is not installed.
-fn airflow(version: &str, database: Option<&Database>) -> Option<(Sandbox, PathBuf)> {
+/// The database as an Airflow migrates it for its manager of accounts.
+fn ready(version: &'static str) -> Ready {
+    if version == V3 { Ready::with_manager(version, FAB) } else { Ready::new(version) }
+}
+
+/// A container of a real Airflow that asks for an account, in front of this server or of SQLite; none where it is not installed. The
+/// database is at its head and has no account.
+fn airflow(version: &'static str, database: Option<&Database>) -> Option<(Sandbox, PathBuf)> {
     let venv = crate::referee::venv(&format!("airflow-{version}"), version != V1)?;
     let sandbox = Sandbox::new("")
         .with("PATH", format!("{}:/usr/bin:/bin", venv.join("bin").display()))
@@ -39,10 +45,12 @@ fn airflow(version: &str, database: Option<&Database>) -> Option<(Sandbox, PathB
     };
     let sandbox = match database {
         Some(database) => {
-            let url = database.create("airflow");
-            sandbox.with("EXECUTOR", "Local").with("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", url)
+            sandbox.with("EXECUTOR", "Local").with("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", database.url("airflow"))
         }
-        None => sandbox,
+        None => {
+            ready(version).with(None, |kept| copy(&kept.join("airflow.db"), &sandbox.path("home")));
+            sandbox
+        }
     };
     Some((sandbox, venv))
 }
@@ -78,7 +86,7 @@ fn programs(sandbox: &Sandbox) -> String {
     sandbox.read("strace").lines().filter(|line| line.ends_with("= 0")).map(|line| format!("{line}\n")).collect()
 }
 
-fn the_life_of_an_account(version: &str) {
+fn the_life_of_an_account(version: &'static str) {
     let Some((mut sandbox, venv)) = airflow(version, None) else { return };
     // U07: one whose name has the other in it.
     sandbox.set("_AIRFLOW_WWW_USER_USERNAME", "superadmin");
@@ -170,9 +178,13 @@ fn u01_airflow_1_keeps_accounts_with_rbac_alone() {
     setup(&sandbox).fails(78, &lines);
 }
 
-/// Several start at once on an empty database; then the account becomes another.
-fn one_account(version: &str, database: &Database, starters: usize) {
-    let Some((mut sandbox, _)) = airflow(version, Some(database)) else { return };
+/// Several start at once on a database without accounts; then the account becomes another.
+fn one_account(version: &'static str, kind: Kind, starters: usize) {
+    if crate::referee::venv(&format!("airflow-{version}"), true).is_none() {
+        return;
+    }
+    let Some(database) = Database::ready(kind, ready(version)) else { return };
+    let Some((mut sandbox, _)) = airflow(version, Some(&database)) else { return };
     let all: Vec<Running> = (0..starters).map(|_| sandbox.start(&["setup"])).collect();
     let all: Vec<_> = all.into_iter().map(|running| running.finish_within(PATIENCE)).collect();
     let creates = |outcome: &&Outcome| outcome.stderr.contains("info: create the account `admin`");
@@ -191,16 +203,14 @@ fn one_account(version: &str, database: &Database, starters: usize) {
 
 #[test]
 fn u01_one_of_several_creates_the_account_on_postgresql() {
-    let Some(database) = Database::postgres() else { return };
-    one_account(V3, &database, 10);
+    one_account(V3, Kind::Postgres, 10);
 }
 
 #[test]
 fn u01_one_of_several_creates_the_account_on_mariadb() {
-    let Some(venv) = crate::referee::venv("airflow-2.11.2", true) else { return };
-    let client = venv.join("lib/python3.11/site-packages/MySQLdb").exists();
-    let Some(database) = Database::mariadb().filter(|_| present("mysqlclient", client)) else { return };
-    one_account(V2, &database, 2);
+    if crate::migrate_airflow::speaks_mariadb(V2) {
+        one_account(V2, Kind::MariaDb, 2);
+    }
 }
 
 #[test]

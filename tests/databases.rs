@@ -3,20 +3,26 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::unistd::{User, geteuid};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, geteuid};
 use tempfile::TempDir;
 
 use crate::namespace::present;
+use crate::prepared::{Ready, copy, with_kept};
 
 /// The user that Airflow logs in as.
 const USER: &str = "airflow";
 /// How long a server may take to answer, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The same for a server's data and for the server.
+const MARIADB_LOG: &str = "--innodb-log-file-size=16M";
 
 /// Whose server it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,83 +36,125 @@ pub(crate) struct Database {
     pub(crate) kind: Kind,
     pub(crate) port: u16,
     pub(crate) password: String,
+    host: Host,
     server: Child,
     folder: TempDir,
+}
+
+/// Where a server's programs are, and who runs them: neither server runs as root.
+struct Host {
+    kind: Kind,
+    programs: PathBuf,
+    account: Option<User>,
 }
 
 impl Database {
     /// PostgreSQL; none, said by name, where there is none.
     pub(crate) fn postgres() -> Option<Self> {
-        Self::start(Kind::Postgres, &[])
+        Self::new(Kind::Postgres)
     }
 
     /// The same with these options of the server.
     pub(crate) fn postgres_with(options: &[&str]) -> Option<Self> {
-        Self::start(Kind::Postgres, options)
+        Self::start(Kind::Postgres, None, options)
     }
 
     /// MariaDB; none, said by name, where there is none.
     pub(crate) fn mariadb() -> Option<Self> {
-        Self::start(Kind::MariaDb, &[])
+        Self::new(Kind::MariaDb)
     }
 
-    fn start(kind: Kind, options: &[&str]) -> Option<Self> {
-        crate::referee::heavy(kind.name());
-        let folder = kind.programs();
-        let programs = present(kind.name(), folder.is_some()).then_some(folder?)?;
-        let folder = tempfile::Builder::new().prefix("airflow-entrypoint-db-").tempdir_in("/var/tmp").unwrap();
-        // Neither server runs as root.
-        let account = geteuid().is_root().then(|| User::from_name(kind.account()).unwrap().unwrap());
-        if let Some(account) = &account {
-            chown(folder.path(), Some(account.uid.as_raw()), Some(account.gid.as_raw())).unwrap();
+    pub(crate) fn new(kind: Kind) -> Option<Self> {
+        Self::start(kind, None, &[])
+    }
+
+    /// Each kind of server that is here. They start side by side.
+    pub(crate) fn all() -> Vec<Self> {
+        let hosts = [Kind::Postgres, Kind::MariaDb].into_iter().filter_map(Host::of);
+        let launched: Vec<_> = hosts.map(|host| Self::launch(host, None, &[])).collect();
+        launched.into_iter().map(|database| database.answered("CREATE", &[])).collect()
+    }
+
+    /// One whose database `airflow` is as an Airflow has migrated it; none, said by name, where there is no such server.
+    pub(crate) fn ready(kind: Kind, ready: Ready) -> Option<Self> {
+        Self::start(kind, Some(ready), &[])
+    }
+
+    fn start(kind: Kind, ready: Option<Ready>, options: &[&str]) -> Option<Self> {
+        let verb = if ready.is_some() { "ALTER" } else { "CREATE" };
+        Some(Self::launch(Host::of(kind)?, ready, options).answered(verb, options))
+    }
+
+    /// A server with data that are a copy, since to make them takes seconds. It is about to answer.
+    fn launch(host: Host, ready: Option<Ready>, options: &[&str]) -> Self {
+        let folder = host.folder();
+        let put = |kept: &Path| copy(&kept.join("data"), folder.path());
+        match ready {
+            Some(ready) => ready.with(Some(host.kind), put),
+            None => host.with_data(put),
         }
-        let command = |program: &str| {
-            // Whatever becomes of the test, the server ends with it.
-            let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "KILL"]);
-            if let Some(account) = &account {
-                command.args([
-                    "--reuid",
-                    &account.uid.to_string(),
-                    "--regid",
-                    &account.gid.to_string(),
-                    "--clear-groups",
-                ]);
-            }
-            let log = fs::File::options().append(true).create(true).open(folder.path().join("log")).unwrap();
-            // A MariaDB that starts removes the temporary tables of every other one that has the same folder for them.
-            command.env("TMPDIR", folder.path());
-            command.arg("--").arg(programs.join(program)).current_dir(folder.path());
-            command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-            command
-        };
-        kind.initialize(&command, folder.path());
         let password = crate::sandbox::new_key().replace(['-', '_', '='], "x");
-        // Somebody else may take the port between our look and the server's start.
-        for _ in 0..5 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut server = kind.serve(&command, folder.path(), port).args(options).spawn().unwrap();
-            if until_ready(&mut server, || kind.client(folder.path(), port, "SELECT 1", None).is_some()) {
-                let database = Self { kind, port, password, server, folder };
-                database.create_user();
-                return Some(database);
-            }
-        }
-        panic!("{kind:?} does not start: {}", fs::read_to_string(folder.path().join("log")).unwrap());
+        let (port, server) = host.serve(folder.path(), options);
+        Self { kind: host.kind, port, password, host, server, folder }
     }
 
-    fn create_user(&self) {
+    /// The same once it answers and has Airflow's user.
+    fn answered(mut self, verb: &str, options: &[&str]) -> Self {
+        // Another process may take the port between our look and the server's start.
+        for _ in 0..5 {
+            if self.until_ready() {
+                self.give_user(verb);
+                return self;
+            }
+            (self.port, self.server) = self.host.serve(self.folder.path(), options);
+        }
+        panic!("{:?} does not start: {}", self.kind, fs::read_to_string(self.folder.path().join("log")).unwrap());
+    }
+
+    /// Whether it is ready before it ends. Nothing is started to ask it.
+    fn until_ready(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline && self.server.try_wait().unwrap().is_none() {
+            let is_ready = match self.kind {
+                Kind::Postgres => fs::read_to_string(self.folder.path().join("data/postmaster.pid"))
+                    .is_ok_and(|text| text.lines().any(|line| line.trim_end() == "ready")),
+                Kind::MariaDb => UnixStream::connect(self.folder.path().join("socket")).is_ok(),
+            };
+            if is_ready {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        false
+    }
+
+    /// Airflow's user, with a password of this server's own.
+    fn give_user(&self, verb: &str) {
         match self.kind {
-            Kind::Postgres => self.sql(None, &format!("CREATE ROLE {USER} LOGIN PASSWORD '{}'", self.password)),
+            Kind::Postgres => self.sql(None, &format!("{verb} ROLE {USER} LOGIN PASSWORD '{}'", self.password)),
             // An anonymous user of this host would be taken before one of any host.
             Kind::MariaDb => self.sql(
                 None,
                 &format!(
-                    "DELETE FROM mysql.global_priv WHERE user = ''; FLUSH PRIVILEGES; CREATE USER '{USER}'@'%' IDENTIFIED BY '{}'",
+                    "DELETE FROM mysql.global_priv WHERE user = ''; FLUSH PRIVILEGES; {verb} USER '{USER}'@'%' IDENTIFIED BY '{}'",
                     self.password
                 ),
             ),
         };
+    }
+
+    /// What the data of such a server depend on.
+    pub(crate) fn recipe(kind: Option<Kind>) -> Vec<u8> {
+        kind.and_then(Host::of).map(|host| host.recipe()).unwrap_or_default()
+    }
+
+    /// Ends the server in its own time, and has its data copied.
+    pub(crate) fn keep(mut self, kept: &Path) {
+        kill(Pid::from_raw(self.server.id().cast_signed()), Signal::SIGTERM).unwrap();
+        assert!(self.server.wait().unwrap().success(), "{:?} does not stop", self.kind);
+        copy(&self.folder.path().join("data"), kept);
     }
 
     /// A new and empty database of that name, which is Airflow's, and its URL for SQLAlchemy.
@@ -171,23 +219,77 @@ impl Drop for Database {
     }
 }
 
-/// Whether it answers before it ends.
-fn until_ready(server: &mut Child, answers: impl Fn() -> bool) -> bool {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline && server.try_wait().unwrap().is_none() {
-        if answers() {
-            return true;
-        }
-        thread::sleep(Duration::from_millis(50));
+impl Host {
+    /// None, said by name, where there is no such server.
+    fn of(kind: Kind) -> Option<Self> {
+        crate::referee::heavy(kind.name());
+        let programs = kind.programs();
+        let programs = present(kind.name(), programs.is_some()).then_some(programs?)?;
+        let account = geteuid().is_root().then(|| User::from_name(kind.account()).unwrap().unwrap());
+        Some(Self { kind, programs, account })
     }
-    let _ = server.kill();
-    let _ = server.wait();
-    false
+
+    /// A folder of the server's account.
+    fn folder(&self) -> TempDir {
+        let folder = tempfile::Builder::new().prefix("airflow-entrypoint-db-").tempdir_in("/var/tmp").unwrap();
+        if let Some(account) = &self.account {
+            chown(folder.path(), Some(account.uid.as_raw()), Some(account.gid.as_raw())).unwrap();
+        }
+        folder
+    }
+
+    /// One of the server's programs, which logs in the folder.
+    fn command(&self, folder: &Path, program: &str) -> Command {
+        // Whatever becomes of the test, the server ends with it.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if let Some(account) = &self.account {
+            command.args(["--reuid", &account.uid.to_string(), "--regid", &account.gid.to_string(), "--clear-groups"]);
+        }
+        let log = fs::File::options().append(true).create(true).open(folder.join("log")).unwrap();
+        // A MariaDB that starts removes the temporary tables of every other one that has the same folder for them.
+        command.env("TMPDIR", folder);
+        command.arg("--").arg(self.programs.join(program)).current_dir(folder);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command
+    }
+
+    fn recipe(&self) -> Vec<u8> {
+        let version = Command::new(self.programs.join(self.kind.program())).arg("--version").output().unwrap().stdout;
+        [version, format!("{:?}", self.kind.initializer()).into_bytes()].concat()
+    }
+
+    /// The server's data as its own program makes them, for `then` to copy.
+    fn with_data(&self, then: impl FnOnce(&Path)) {
+        let (program, options) = self.kind.initializer();
+        let make = |kept: &Path| {
+            let folder = self.folder();
+            let data = folder.path().join("data");
+            let flag = if self.kind == Kind::Postgres { "--pgdata=" } else { "--datadir=" };
+            let mut command = self.command(folder.path(), program);
+            let status = command.args(options).arg(format!("{flag}{}", data.display())).status().unwrap();
+            let log = fs::read_to_string(folder.path().join("log")).unwrap();
+            assert!(status.success(), "{:?} cannot make its data: {log}", self.kind);
+            copy(&data, kept);
+        };
+        with_kept(self.kind.account(), &[self.recipe()], make, then);
+    }
+
+    /// The server on a free port.
+    fn serve(&self, folder: &Path, options: &[&str]) -> (u16, Child) {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let command = |program: &str| self.command(folder, program);
+        (port, self.kind.serve(&command, folder, port).args(options).spawn().unwrap())
+    }
 }
 
 impl Kind {
     fn name(self) -> &'static str {
         if self == Self::Postgres { "PostgreSQL" } else { "MariaDB" }
+    }
+
+    fn program(self) -> &'static str {
+        if self == Self::Postgres { "postgres" } else { "mariadbd" }
     }
 
     fn account(self) -> &'static str {
@@ -196,39 +298,45 @@ impl Kind {
 
     /// The folder of its programs.
     fn programs(self) -> Option<PathBuf> {
-        let (program, folders) = match self {
-            Self::MariaDb => ("mariadbd", vec!["/usr/sbin".into(), "/usr/bin".into()]),
+        let folders = match self {
+            Self::MariaDb => vec!["/usr/sbin".into(), "/usr/bin".into()],
             Self::Postgres => {
                 let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
                 let mut folders: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
                 folders.push("/usr/bin".into());
-                ("postgres", folders)
+                folders
             }
         };
-        folders.into_iter().find(|folder| folder.join(program).exists())
+        folders.into_iter().find(|folder| folder.join(self.program()).exists())
     }
 
-    fn initialize(self, command: &impl Fn(&str) -> Command, folder: &Path) {
-        let data = folder.join("data");
-        let status = match self {
-            Self::Postgres => command("initdb")
-                .args([
+    /// What makes the server's data: small, since each test has a copy.
+    fn initializer(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::Postgres => (
+                "initdb",
+                &[
                     "--no-sync",
+                    "--wal-segsize=1",
                     "--auth-local=trust",
                     "--auth-host=scram-sha-256",
                     "--username=postgres",
                     "--encoding=UTF8",
-                ])
-                .args(["--locale=C", "-D"])
-                .arg(&data)
-                .status(),
-            Self::MariaDb => command("../bin/mariadb-install-db")
-                .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
-                .arg(format!("--datadir={}", data.display()))
-                .status(),
-        };
-        let log = fs::read_to_string(folder.join("log")).unwrap();
-        assert!(status.unwrap().success(), "{self:?} cannot make its data: {log}");
+                    "--locale=C",
+                ],
+            ),
+            Self::MariaDb => (
+                "../bin/mariadb-install-db",
+                &[
+                    "--no-defaults",
+                    "--auth-root-authentication-method=normal",
+                    "--skip-test-db",
+                    MARIADB_LOG,
+                    "--innodb-doublewrite=0",
+                    "--innodb-flush-method=nosync",
+                ],
+            ),
+        }
     }
 
     /// Without waiting for the disk: what it holds is lost with the test.
@@ -239,6 +347,7 @@ impl Kind {
                 let mut server = command("postgres");
                 server.arg("-D").arg(data).args(["-p", &port.to_string(), "-k"]).arg(folder);
                 server.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "full_page_writes=off"]);
+                server.args(["-c", "max_wal_size=1GB"]);
                 server
             }
             Self::MariaDb => {
@@ -247,7 +356,8 @@ impl Kind {
                 server.args([format!("--datadir={}", data.display()), format!("--port={port}")]);
                 server.arg(format!("--socket={}", folder.join("socket").display()));
                 server.arg(format!("--pid-file={}", folder.join("pid").display()));
-                server.args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M"]);
+                server.args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", MARIADB_LOG]);
+                server.args(["--innodb-doublewrite=0", "--innodb-flush-method=nosync"]);
                 server
             }
         }
@@ -279,7 +389,7 @@ impl Kind {
 
 #[test]
 fn both_servers_take_a_database_of_airflows_user() {
-    for database in [Database::postgres(), Database::mariadb()].into_iter().flatten() {
+    for database in Database::all() {
         database.create("one");
         assert_eq!(database.sql(Some("one"), "SELECT 1, 'two'"), "1\ttwo\n");
     }

@@ -1,32 +1,79 @@
-//! The home of a real Airflow, with a key folder and a database of its own.
+//! The home of a real Airflow: a folder, a key folder and a database of its own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::databases::Database;
-use crate::sandbox::{BINARY, V1};
+use crate::databases::{Database, Kind};
+use crate::prepared::{Ready, copy};
+use crate::sandbox::{BINARY, V1, V2, new_key};
+use crate::warm::{Answer, Question};
 
 pub(crate) struct Home {
-    pub(crate) folder: TempDir,
+    folder: TempDir,
     venv: PathBuf,
-    /// The variable that names the database, and its URL.
-    database: (String, String),
+    pub(crate) version: &'static str,
+    /// None for SQLite.
+    pub(crate) server: Option<Database>,
+    variables: BTreeMap<String, String>,
+}
+
+/// What a command has said, and how it ended.
+pub(crate) struct Said {
+    pub(crate) status: i64,
+    /// Stdout and then stderr, behind the command.
+    pub(crate) text: String,
 }
 
 impl Home {
-    /// With a new database on this server, or with SQLite; none where this Airflow is not installed.
-    pub(crate) fn new(version: &str, server: Option<&Database>, database: &str) -> Option<Self> {
-        let venv = crate::referee::venv(&format!("airflow-{version}"), true)?;
+    /// With an empty SQLite; none, said by name, where this Airflow is not installed. 1.10 needs a Python that few machines have.
+    pub(crate) fn empty(version: &'static str) -> Option<Self> {
+        let venv = crate::referee::venv(&format!("airflow-{version}"), version != V1)?;
         let folder = TempDir::new().unwrap();
-        let url = match server {
-            Some(server) => server.create(&format!("{database}{}", version.replace('.', "_"))),
-            None => format!("sqlite:///{}", folder.path().join("airflow.db").display()),
+        fs::create_dir(folder.path().join("home")).unwrap();
+        let home = Self { folder, venv, version, server: None, variables: BTreeMap::new() };
+        let path = format!("{}:/usr/bin:/bin", home.venv.join("bin").display());
+        let (root, airflow_home) = (home.path(""), home.path("home"));
+        let home = home.with("PATH", &path).with("HOME", &root).with("AIRFLOW_HOME", &airflow_home);
+        let home = home.with("AIRFLOW__CORE__UNIT_TEST_MODE", "False").with("AIRFLOW__CORE__LOAD_EXAMPLES", "False");
+        Some(home.with("AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS", "False"))
+    }
+
+    /// With a database of this kind, or SQLite's, as this Airflow has migrated it; none where the server is missing, too.
+    pub(crate) fn new(version: &'static str, kind: Option<Kind>) -> Option<Self> {
+        let mut home = Self::empty(version)?;
+        let Some(kind) = kind else {
+            Ready::new(version).with(None, |kept| copy(&kept.join("airflow.db"), &home.folder.path().join("home")));
+            return Some(home);
         };
+        let server = Database::ready(kind, Ready::new(version))?;
         let section = if version == V1 { "CORE" } else { "DATABASE" };
-        Some(Self { folder, venv, database: (format!("AIRFLOW__{section}__SQL_ALCHEMY_CONN"), url) })
+        let home_with = home.with(&format!("AIRFLOW__{section}__SQL_ALCHEMY_CONN"), &server.url("airflow"));
+        home = home_with.with("EXECUTOR", "Local");
+        home.server = Some(server);
+        Some(home)
+    }
+
+    /// With this variable from now on.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    pub(crate) fn is_on(&self, kind: Kind) -> bool {
+        self.server.as_ref().is_some_and(|server| server.kind == kind)
+    }
+
+    /// A path in the folder.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.folder.path().join(name), text).unwrap();
     }
 
     /// The key file.
@@ -40,43 +87,103 @@ impl Home {
         fs::write(self.file(), format!("{keys}\n")).unwrap();
     }
 
-    /// Runs this with a key in the environment, or with that of the key folder: its status, and what it said.
-    pub(crate) fn run(&self, program: &Path, words: &[&str], key: Option<&str>) -> (i32, String) {
+    fn command(&self, program: &Path, words: &[&str], variables: &[(&str, &str)]) -> Said {
         let mut command = Command::new("timeout");
-        command.arg("300").arg(program).args(words).env_clear().env("HOME", self.folder.path());
-        command.env("PATH", format!("{}:/usr/bin:/bin", self.venv.join("bin").display()));
-        command.env("AIRFLOW_HOME", self.folder.path()).env(&self.database.0, &self.database.1);
-        command.env("AIRFLOW__CORE__LOAD_EXAMPLES", "False");
-        command.env("AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS", "False");
-        command.env("ENTRYPOINT_KEY_DIR", self.folder.path().join("keys")).env("ENTRYPOINT_EPHEMERAL_KEY", "true");
-        command.envs(key.map(|key| ("AIRFLOW__CORE__FERNET_KEY", key)));
+        command.args(["-k", "1", "300"]).arg(program).args(words).env_clear().envs(&self.variables);
+        command.envs(variables.iter().copied()).current_dir(self.folder.path());
         let output = command.output().unwrap();
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        (output.status.code().unwrap_or(-1), format!("{words:?}\n{text}"))
+        let streams = [output.stdout, output.stderr].concat();
+        let text = format!("$ {command:?}\n{}", String::from_utf8_lossy(&streams));
+        Said { status: output.status.code().unwrap_or(-1).into(), text }
     }
 
-    /// Our program.
-    pub(crate) fn ours(&self, words: &[&str], key: Option<&str>) -> (i32, String) {
-        self.run(Path::new(BINARY), words, key)
+    /// Through our program.
+    pub(crate) fn ours(&self, words: &[&str], variables: &[(&str, &str)]) -> Said {
+        let keys = self.path("keys");
+        let variables = [&[("ENTRYPOINT_KEY_DIR", &*keys), ("ENTRYPOINT_EPHEMERAL_KEY", "true")], variables].concat();
+        self.command(Path::new(BINARY), words, &variables)
     }
 
-    /// Our program ends with this status and says this.
+    /// Airflow alone, as a bare `docker exec` would run it.
+    pub(crate) fn bare(&self, words: &[&str], variables: &[(&str, &str)]) -> Said {
+        self.command(&self.venv.join("bin/airflow"), words, variables)
+    }
+
+    /// Our program, with a key in the environment or with that of the key folder, ends with this status and says this.
     #[track_caller]
-    pub(crate) fn says(&self, words: &[&str], key: Option<&str>, status: i32, line: &str) {
-        let (ended, text) = self.ours(words, key);
-        assert!(ended == status && text.contains(line), "expected {status} and `{line}`: {ended} {text}");
+    pub(crate) fn says(&self, words: &[&str], key: Option<&str>, status: i64, line: &str) {
+        let variables: Vec<_> = key.map(|key| ("AIRFLOW__CORE__FERNET_KEY", key)).into_iter().collect();
+        let said = self.ours(words, &variables);
+        assert!(
+            said.status == status && said.text.contains(line),
+            "expected {status} and `{line}`: {} {}",
+            said.status,
+            said.text
+        );
     }
 
-    /// Airflow's own command.
-    pub(crate) fn airflow(&self, words: &[&str], key: &str) -> (i32, String) {
-        self.run(&self.venv.join("bin/airflow"), words, Some(key))
+    /// What a program for Airflow's Python does with this key.
+    pub(crate) fn asked(&self, program: &str, arguments: &[&str], stdin: &str, key: &str) -> Answer {
+        let key = ("AIRFLOW__CORE__FERNET_KEY".to_owned(), key.to_owned());
+        let environment = self.variables.clone().into_iter().chain([key]).collect();
+        let question = Question { program, arguments, stdin, environment, folder: self.folder.path() };
+        crate::warm::ask(&self.venv, &question)
     }
 
-    /// A program for Airflow's Python ends well and says this.
+    /// Such a program ends well and says this.
     #[track_caller]
     pub(crate) fn python(&self, program: &str, arguments: &[&str], key: &str, line: &str) {
-        let words = [&["-c", program], arguments].concat();
-        let (ended, text) = self.run(&self.venv.join("bin/python"), &words, Some(key));
-        assert!(ended == 0 && text.contains(line), "expected `{line}`: {ended} {text}");
+        let Answer { status, stdout, stderr } = self.asked(program, arguments, "", key);
+        assert!(
+            status == 0 && [&*stdout, &*stderr].concat().contains(line),
+            "expected `{line}`: {status} {stdout}{stderr}"
+        );
     }
+}
+
+/// Nothing of a question is there in the next one, though one process has imported what Airflow needs for all of them.
+#[test]
+fn each_question_has_the_key_database_and_home_of_its_own() {
+    const SET: &str = r#"
+import os, sys
+from airflow.models import Variable
+Variable.set("v", sys.stdin.read())
+os.environ["LEFT"] = "behind"
+sys.modules["left"] = sys
+"#;
+    const GET: &str = r#"
+import os, sys
+from airflow import settings
+from airflow.models import Variable
+assert "LEFT" not in os.environ and "left" not in sys.modules
+print(os.environ["AIRFLOW_HOME"], os.getcwd(), settings.engine.url.database, sys.argv[1:], Variable.get("v", default_var=None))
+"#;
+    for version in crate::sandbox::LINES {
+        let Some(one) = Home::new(version, None) else { continue };
+        let Some(two) = Home::new(version, Some(Kind::Postgres)) else { continue };
+        let (key, other) = (new_key(), new_key());
+        let expected = |home: &Home, database: &str, value: &str| {
+            format!("{} {} {database} ['a', 'b'] {value}\n", home.path("home"), home.folder.path().display())
+        };
+        assert_eq!(one.asked(SET, &[], "größe", &key).status, 0);
+        assert_eq!(two.asked(SET, &[], "another", &other).status, 0);
+        let file = one.path("home/airflow.db");
+        for (home, key, database, value) in [(&one, &key, &*file, "größe"), (&two, &other, "airflow", "another")] {
+            let answer = home.asked(GET, &["a", "b"], "", key);
+            assert_eq!((answer.status, answer.stdout), (0, expected(home, database, value)), "{}", answer.stderr);
+        }
+        // Each with the other one's key: 2 and 3 say that there is no such variable, and log why.
+        for (home, key) in [(&one, &other), (&two, &key)] {
+            let answer = home.asked(GET, &["a", "b"], "", key);
+            let text = answer.stdout + &answer.stderr;
+            assert!(text.contains("InvalidToken") || version == V2, "{text}");
+            assert!(!text.contains("größe") && !text.contains("another"), "{text}");
+        }
+    }
+    // What ends badly is said.
+    let Some(home) = Home::empty(V2) else { return };
+    let answer = home.asked("import sys\nprint(1)\nsys.exit(3)", &[], "", "");
+    assert_eq!((answer.status, &*answer.stdout), (3, "1\n"));
+    let answer = home.asked("nothing", &[], "", "");
+    assert_eq!((answer.status, answer.stderr.contains("NameError: name 'nothing' is not defined")), (1, true));
 }

@@ -23,8 +23,9 @@ fn airflow(version: &str, database: Option<&Database>) -> Option<Sandbox> {
     let sandbox = Sandbox::new("").with("PATH", path(&venv)).with_path("HOME", "home");
     Some(match database {
         Some(database) => {
+            let section = if version == V1 { "CORE" } else { "DATABASE" };
             let url = database.create("airflow");
-            sandbox.with("EXECUTOR", "Local").with("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", url)
+            sandbox.with("EXECUTOR", "Local").with(&format!("AIRFLOW__{section}__SQL_ALCHEMY_CONN"), url)
         }
         None => sandbox,
     })
@@ -35,7 +36,7 @@ fn path(venv: &std::path::Path) -> String {
 }
 
 /// Whether this Airflow can talk to MariaDB.
-fn speaks_mariadb(version: &str) -> bool {
+pub(crate) fn speaks_mariadb(version: &str) -> bool {
     let folder =
         crate::referee::venv(&format!("airflow-{version}"), true).map(|venv| venv.join("lib/python3.11/site-packages"));
     present("mysqlclient", folder.is_some_and(|folder: PathBuf| folder.join("MySQLdb").exists()))
@@ -91,46 +92,74 @@ fn one_migrates_and_then_none(version: &str, database: Option<&Database>, starte
 }
 
 #[test]
-fn m02_one_of_several_migrates_on_postgresql_and_at_the_head_no_python_runs() {
-    for (version, starters) in [(V2, 4), (V3, 2)] {
-        let Some(database) = Database::postgres() else { return };
-        one_migrates_and_then_none(version, Some(&database), starters);
-    }
+fn m02_one_of_several_migrates_to_airflow_2_on_postgresql_and_at_the_head_no_python_runs() {
+    let Some(database) = Database::postgres() else { return };
+    one_migrates_and_then_none(V2, Some(&database), 4);
 }
 
 #[test]
-fn m02_one_of_several_migrates_on_mariadb_and_at_the_head_no_python_runs() {
-    for version in [V2, V3] {
-        let Some(database) = Database::mariadb().filter(|_| speaks_mariadb(version)) else { return };
-        one_migrates_and_then_none(version, Some(&database), 2);
-    }
+fn m02_one_of_several_migrates_to_airflow_3_on_postgresql_and_at_the_head_no_python_runs() {
+    let Some(database) = Database::postgres() else { return };
+    one_migrates_and_then_none(V3, Some(&database), 2);
 }
 
 #[test]
-fn m02_one_of_several_migrates_on_sqlite_and_at_the_head_no_python_runs() {
-    for version in [V2, V3] {
-        one_migrates_and_then_none(version, None, 2);
-    }
+fn m02_one_of_several_migrates_to_airflow_2_on_mariadb_and_at_the_head_no_python_runs() {
+    let Some(database) = Database::mariadb().filter(|_| speaks_mariadb(V2)) else { return };
+    one_migrates_and_then_none(V2, Some(&database), 2);
 }
 
 #[test]
-fn m02_when_a_real_migrator_is_killed_half_way_another_takes_over() {
-    for version in [V2, V3] {
-        let Some(database) = Database::postgres() else { return };
-        let Some(sandbox) = airflow(version, Some(&database)) else { return };
-        let killed = sandbox.start(&["setup"]);
-        // It is about to make the tables.
-        killed.until_stderr("Context impl PostgresqlImpl");
-        let next = sandbox.start(&["setup"]);
-        next.until_stderr(&format!("(process {}) at 127.0.0.1 migrates\n", killed.main_pid(false)));
-        killed.signal(killed.main_pid(false), Signal::SIGKILL);
-        // Its migration ends with it.
-        killed.ends();
-        let outcome = next.finish_within(PATIENCE);
-        outcome.succeeds().says(&format!("info: the schema is at its head {}", heads(version)));
-        outcome.check(outcome.stderr.contains(MIGRATES), "it did not migrate");
-        assert_eq!(database.sql(Some("airflow"), "SELECT pool FROM slot_pool"), "default_pool\n");
-    }
+fn m02_one_of_several_migrates_to_airflow_3_on_mariadb_and_at_the_head_no_python_runs() {
+    let Some(database) = Database::mariadb().filter(|_| speaks_mariadb(V3)) else { return };
+    one_migrates_and_then_none(V3, Some(&database), 2);
+}
+
+#[test]
+fn m02_one_of_several_migrates_to_airflow_2_on_sqlite_and_at_the_head_no_python_runs() {
+    one_migrates_and_then_none(V2, None, 2);
+}
+
+#[test]
+fn m02_one_of_several_migrates_to_airflow_3_on_sqlite_and_at_the_head_no_python_runs() {
+    one_migrates_and_then_none(V3, None, 2);
+}
+
+/// 1.10 has another command for it.
+#[test]
+fn airflow_1_is_migrated_on_postgresql() {
+    let Some(database) = Database::postgres() else { return };
+    let Some(sandbox) = airflow(V1, Some(&database)) else { return };
+    let outcome = sandbox.start(&["setup"]).finish_within(PATIENCE);
+    outcome.succeeds().says("info: the schema is at its head `03afc6b6f902`");
+    assert_eq!(database.sql(Some("airflow"), "SELECT pool FROM slot_pool"), "default_pool\n");
+}
+
+fn when_a_real_migrator_is_killed_half_way_another_takes_over(version: &str) {
+    let Some(database) = Database::postgres() else { return };
+    let Some(sandbox) = airflow(version, Some(&database)) else { return };
+    let killed = sandbox.start(&["setup"]);
+    // It is about to make the tables.
+    killed.until_stderr("Context impl PostgresqlImpl");
+    let next = sandbox.start(&["setup"]);
+    next.until_stderr(&format!("(process {}) at 127.0.0.1 migrates\n", killed.main_pid(false)));
+    killed.signal(killed.main_pid(false), Signal::SIGKILL);
+    // Its migration ends with it.
+    killed.ends();
+    let outcome = next.finish_within(PATIENCE);
+    outcome.succeeds().says(&format!("info: the schema is at its head {}", heads(version)));
+    outcome.check(outcome.stderr.contains(MIGRATES), "it did not migrate");
+    assert_eq!(database.sql(Some("airflow"), "SELECT pool FROM slot_pool"), "default_pool\n");
+}
+
+#[test]
+fn m02_when_a_real_migrator_of_airflow_2_is_killed_half_way_another_takes_over() {
+    when_a_real_migrator_is_killed_half_way_another_takes_over(V2);
+}
+
+#[test]
+fn m02_when_a_real_migrator_of_airflow_3_is_killed_half_way_another_takes_over() {
+    when_a_real_migrator_is_killed_half_way_another_takes_over(V3);
 }
 
 /// A database of 1.10 cannot go straight to 3, and can by way of 2.

@@ -34,17 +34,21 @@ pub(crate) fn skipped(name: &str) {
     }
 }
 
+/// The folder of what is kept from run to run, as in `tests/install-common`.
+pub(crate) fn cache() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("AIRFLOW_ENTRYPOINT_CACHE")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("airflow-entrypoint")))
+        .or_else(|| variable("HOME").map(|home| home.join(".cache/airflow-entrypoint")))
+}
+
 /// The virtual environment that `tests/install-referees` has made, if it is complete. One that is not `required` may be missing
 /// everywhere.
 pub(crate) fn venv(name: &str, required: bool) -> Option<PathBuf> {
     if name.starts_with("airflow-") {
         heavy(name);
     }
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = variable("AIRFLOW_ENTRYPOINT_CACHE")
-        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("airflow-entrypoint")))
-        .or_else(|| variable("HOME").map(|home| home.join(".cache/airflow-entrypoint")))?;
-    let venv = cache.join("venvs").join(name);
+    let venv = cache()?.join("venvs").join(name);
     if venv.join(".complete").exists() {
         return Some(venv);
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::prepared::{Ready, copy};
 use crate::referee::venv;
 use crate::running::Running;
 use crate::sandbox::{Sandbox, V2, V3};
@@ -86,7 +87,7 @@ impl Deployment {
     }
 }
 
-fn rotated(version: &str, way: &'static str, flag: &str) {
+fn rotated(version: &'static str, way: &'static str, flag: &str) {
     let Some(venv) = venv(&format!("airflow-{version}"), true) else { return };
     let sandbox = Sandbox::new("")
         .with("PATH", format!("{}:/usr/bin:/bin", Path::new(&venv).join("bin").display()))
@@ -95,6 +96,7 @@ fn rotated(version: &str, way: &'static str, flag: &str) {
         .with("ENTRYPOINT_WEB_SCHEDULER", "false")
         .with("_AIRFLOW_WWW_USER_CREATE", "true")
         .with("_AIRFLOW_WWW_USER_PASSWORD", PASSWORD);
+    Ready::new(version).with(None, |kept| copy(&kept.join("airflow.db"), &sandbox.path("home")));
     sandbox.start(&["setup"]).finish_within(PATIENCE).succeeds();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let deployment = Deployment { sandbox, venv, port, way };

@@ -2,10 +2,9 @@
 
 use std::fs;
 
-use crate::databases::Database;
+use crate::databases::Kind;
 use crate::home::Home;
-use crate::sandbox::new_key;
-use crate::verdict::servers;
+use crate::sandbox::{V2, V3, new_key};
 
 /// A thousand variables and connections, and triggers: one as Airflow encrypts it, one plain as a task of Airflow 3 leaves it.
 const WRITE: &str = r#"
@@ -59,8 +58,8 @@ def reads(token):
 print("reads", sum(map(reads, tokens)), "of", len(tokens))
 "#;
 
-fn rotated(version: &str, server: Option<&Database>) {
-    let Some(home) = Home::new(version, server, "rotated") else { return };
+fn rotated(version: &'static str, kind: Option<Kind>) {
+    let Some(home) = Home::new(version, kind) else { return };
     let (file, old) = (home.file(), new_key());
     home.keep(&old);
     home.says(&["setup"], None, 0, "end, since all is prepared");
@@ -77,15 +76,31 @@ fn rotated(version: &str, server: Option<&Database>) {
 }
 
 #[test]
-fn k10_what_airflow_2_has_encrypted_is_rotated() {
-    for server in servers().iter().map(Some).chain([None]) {
-        rotated("2.11.2", server);
-    }
+fn k10_what_airflow_2_has_encrypted_is_rotated_on_sqlite() {
+    rotated(V2, None);
 }
 
 #[test]
-fn k10_what_airflow_3_has_encrypted_is_rotated() {
-    for server in servers().iter().map(Some).chain([None]) {
-        rotated("3.3.2", server);
-    }
+fn k10_what_airflow_2_has_encrypted_is_rotated_on_postgres() {
+    rotated(V2, Some(Kind::Postgres));
+}
+
+#[test]
+fn k10_what_airflow_2_has_encrypted_is_rotated_on_mariadb() {
+    rotated(V2, Some(Kind::MariaDb));
+}
+
+#[test]
+fn k10_what_airflow_3_has_encrypted_is_rotated_on_sqlite() {
+    rotated(V3, None);
+}
+
+#[test]
+fn k10_what_airflow_3_has_encrypted_is_rotated_on_postgres() {
+    rotated(V3, Some(Kind::Postgres));
+}
+
+#[test]
+fn k10_what_airflow_3_has_encrypted_is_rotated_on_mariadb() {
+    rotated(V3, Some(Kind::MariaDb));
 }

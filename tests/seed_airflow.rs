@@ -1,15 +1,12 @@
 //! What we seed, real Airflows read; what they encrypt and export, we read: on SQLite, PostgreSQL and MariaDB.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use crate::databases::Database;
-use crate::sandbox::{BINARY, V1, V2, V3, new_key};
+use crate::databases::Kind;
+use crate::home::{Home, Said};
+use crate::sandbox::{V1, V2, V3, new_key};
 
 /// What Airflow is asked in one go: what it holds, how it takes URIs apart, to write something of its own, and to export all of it.
 const REFEREE: &str = r#"
@@ -77,62 +74,27 @@ pools:
 
 const PASSWORD: &str = "p%24:/@ '\"\\$x`ü€😀";
 
-/// One Airflow with a home, a key and a database.
+/// One Airflow that has a key in its environment.
 struct Real {
-    folder: TempDir,
-    airflow: PathBuf,
-    version: &'static str,
-    url: Option<String>,
+    home: Home,
     key: String,
 }
 
 impl Real {
-    fn new(version: &'static str, url: Option<String>) -> Option<Self> {
-        let airflow = crate::referee::venv(&format!("airflow-{version}"), version != V1)?;
-        Some(Self { folder: TempDir::new().unwrap(), airflow, version, url, key: new_key() })
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.folder.path().join(name), text).unwrap();
-    }
-
-    fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new("timeout");
-        command.args(["-k", "1", "200"]).arg(program).current_dir(self.folder.path()).env_clear();
-        command.env("PATH", format!("{}:/usr/bin:/bin", self.airflow.join("bin").display()));
-        command.env("HOME", self.folder.path()).env("AIRFLOW_HOME", self.path("home"));
-        command.env("AIRFLOW__CORE__FERNET_KEY", &self.key).env("AIRFLOW__CORE__LOAD_EXAMPLES", "False");
-        if let Some(url) = &self.url {
-            command.env("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", url).env("EXECUTOR", "Local");
-        }
-        command
-    }
-
     #[track_caller]
     fn ours(&self, words: &[&str]) -> String {
-        let mut command = self.command(Path::new(BINARY));
-        command.args(words).env("DB_PASSWORD", PASSWORD).env("ENTRYPOINT_KEY_DIR", self.path("keys"));
-        let seeds = format!("{}:{}", self.path("seed.yaml"), self.path("uri-connections.env"));
-        command.env("ENTRYPOINT_EPHEMERAL_KEY", "true").env("ENTRYPOINT_SEED", seeds);
-        let output = command.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{} {:?} {words:?}: {text}", self.version, self.url);
+        let seeds = format!("{}:{}", self.home.path("seed.yaml"), self.home.path("uri-connections.env"));
+        let variables =
+            [("AIRFLOW__CORE__FERNET_KEY", &*self.key), ("DB_PASSWORD", PASSWORD), ("ENTRYPOINT_SEED", &*seeds)];
+        let Said { status, text } = self.home.ours(words, &variables);
+        assert_eq!(status, 0, "{text}");
         text.lines().find(|line| line.contains("seeded: ")).unwrap_or_else(|| panic!("{text}")).to_owned()
     }
 
     fn asked(&self, question: &Value) -> Value {
-        let mut python = self.command(&self.airflow.join("bin/python"));
-        python.args(["-c", REFEREE]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = python.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(question.to_string().as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {stderr}", self.version);
-        serde_json::from_slice(&output.stdout).unwrap()
+        let answer = self.home.asked(REFEREE, &[], &question.to_string(), &self.key);
+        assert_eq!(answer.status, 0, "{}: {}", self.home.version, answer.stderr);
+        serde_json::from_str(&answer.stdout).unwrap()
     }
 }
 
@@ -179,13 +141,16 @@ fn uris(version: &str) -> Vec<(String, String)> {
 /// What is wrong to Airflow as well as to us.
 const BAD: [&str; 4] = ["a://h:x", "a://h:70000", "a://b://c://d", "a://u:p@b://h"];
 
-fn check(real: &Real) {
-    let is_old = real.version == V1;
-    let label = format!("{} {}", real.version, real.url.as_deref().unwrap_or("SQLite").split(':').next().unwrap());
-    let uris = uris(real.version);
-    real.write("seed.yaml", SEED);
-    real.write("token", "t0ken\n");
-    real.write("uri-connections.env", &uris.iter().map(|(name, uri)| format!("{name}={uri}\n")).collect::<String>());
+fn check(version: &'static str, kind: Option<Kind>) {
+    let Some(home) = Home::new(version, kind) else { return };
+    let real = Real { home, key: new_key() };
+    let home = &real.home;
+    let is_old = version == V1;
+    let label = format!("{version} {kind:?}");
+    let uris = uris(version);
+    home.write("seed.yaml", SEED);
+    home.write("token", "t0ken\n");
+    home.write("uri-connections.env", &uris.iter().map(|(name, uri)| format!("{name}={uri}\n")).collect::<String>());
     let seeded = real.ours(&["setup"]);
     let count = uris.len() + 3;
     assert!(
@@ -195,7 +160,7 @@ fn check(real: &Real) {
     assert!(seeded.contains("; pools: 2 added (`small`, `told`)"), "{label}: {seeded}");
 
     // MariaDB's TEXT ends at 64 KiB, 1.10's column at 5000 characters.
-    let is_maria = real.url.as_ref().is_some_and(|url| url.starts_with("mysql"));
+    let is_maria = home.is_on(Kind::MariaDb);
     let long = "ü".repeat(if is_old {
         500
     } else if is_maria {
@@ -265,7 +230,7 @@ fn check(real: &Real) {
     assert_eq!(answer["refused"], json!(bad), "{label}");
 
     // What Airflow has encrypted is what it was: nothing is written.
-    real.write(
+    home.write(
         "their.json",
         &json!({"connections": theirs, "variables": their_variables}).to_string().replace('$', "$$"),
     );
@@ -285,28 +250,42 @@ fn check(real: &Real) {
         }
     }
     // The control: another letter is seen.
-    real.write("their.json", &json!({"variables": {"their_text": format!("{long}u")}}).to_string());
+    home.write("their.json", &json!({"variables": {"their_text": format!("{long}u")}}).to_string());
     let other = real.ours(&["seed", "--mode", "sync", "their.json"]);
     assert!(other.ends_with("seeded: variables: 1 changed (`their_text`)"), "{label}: {other}");
 }
 
 #[test]
-fn u09_on_sqlite() {
-    [V1, V2, V3].into_iter().filter_map(|version| Real::new(version, None)).for_each(|real| check(&real));
+fn u09_airflow_1_on_sqlite() {
+    check(V1, None);
 }
 
 #[test]
-fn u09_on_postgres() {
-    let Some(server) = Database::postgres() else { return };
-    for (version, name) in [(V2, "two"), (V3, "three")] {
-        Real::new(version, Some(server.create(name))).iter().for_each(check);
-    }
+fn u09_airflow_2_on_sqlite() {
+    check(V2, None);
 }
 
 #[test]
-fn u09_on_mariadb() {
-    let Some(server) = Database::mariadb() else { return };
-    for (version, name) in [(V2, "two"), (V3, "three")] {
-        Real::new(version, Some(server.create(name))).iter().for_each(check);
-    }
+fn u09_airflow_3_on_sqlite() {
+    check(V3, None);
+}
+
+#[test]
+fn u09_airflow_2_on_postgres() {
+    check(V2, Some(Kind::Postgres));
+}
+
+#[test]
+fn u09_airflow_3_on_postgres() {
+    check(V3, Some(Kind::Postgres));
+}
+
+#[test]
+fn u09_airflow_2_on_mariadb() {
+    check(V2, Some(Kind::MariaDb));
+}
+
+#[test]
+fn u09_airflow_3_on_mariadb() {
+    check(V3, Some(Kind::MariaDb));
 }

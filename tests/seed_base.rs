@@ -94,7 +94,7 @@ impl Base {
 
     /// Of these releases one of each kind, as far as there is one.
     pub(crate) fn all(versions: &[&str]) -> Vec<Self> {
-        let servers: Vec<_> = [Database::postgres(), Database::mariadb()].into_iter().flatten().map(Rc::new).collect();
+        let servers: Vec<_> = Database::all().into_iter().map(Rc::new).collect();
         let of = |version: &&str| {
             let on_servers = servers.iter().map(|server| Self::on(version, server));
             std::iter::once(Self::sqlite(version)).chain(on_servers).collect::<Vec<_>>()

@@ -154,7 +154,7 @@ pub(crate) fn places<'d>(servers: &'d [Database], name: &str) -> Vec<Place<'d>> 
 }
 
 pub(crate) fn servers() -> Vec<Database> {
-    [Database::postgres(), Database::mariadb()].into_iter().flatten().collect()
+    Database::all()
 }
 
 /// Nothing was made and nothing was started.
