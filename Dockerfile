@@ -7,15 +7,25 @@ ARG RUST_IMAGE=rust:1-slim-bookworm
 ARG AIRFLOW_IMAGE=apache/airflow:3.3.2
 
 FROM ${RUST_IMAGE} AS build
+# The executable, where it is compiled already: its path in the context. Nothing is compiled then, and RUST_IMAGE may be any
+# image with a shell. `.dockerignore` lets target/release/airflow-entrypoint through, which is what `make build` leaves.
+ARG EXECUTABLE=
+USER root
 WORKDIR /src
 # The dependencies first, with a program that does nothing: a change of the sources does not fetch and compile them again.
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
-RUN mkdir src && echo 'fn main() {}' >src/main.rs && cargo build --release --locked
-COPY . .
+RUN [ -n "${EXECUTABLE}" ] || { mkdir src && echo 'fn main() {}' >src/main.rs && cargo build --release --locked; }
+COPY docker/templates docker/templates
+COPY src src
+COPY ${EXECUTABLE:-Cargo.toml} /given
 # cargo goes by times, and the sources may be older than the program that did nothing. The folder of the result is named
-# after the machine's target.
-RUN touch src/main.rs && cargo build --release --locked && cp target/*/release/airflow-entrypoint /
+# after the machine's target. An executable for another kind of machine fails here, not at the first start.
+RUN if [ -n "${EXECUTABLE}" ]; then \
+        cp /given /airflow-entrypoint && chmod 0755 /airflow-entrypoint && /airflow-entrypoint --version; \
+    else \
+        touch src/main.rs && cargo build --release --locked && cp target/*/release/airflow-entrypoint /; \
+    fi
 
 FROM ${AIRFLOW_IMAGE}
 # The user of that image; 50000 is that of the official one.

@@ -20,6 +20,25 @@ logged() {
     return "$status"
 }
 
+# aside COMMAND...: runs a command beside what follows. `await` waits for all of them, and fails if one has failed. Each is a
+# process group of its own, which ends with this script: a shell's background commands do not hear Ctrl-C.
+asides=()
+aside() {
+    trap 'kill -- "${asides[@]/#/-}" 2>/dev/null || true' EXIT
+    set -m
+    "$@" &
+    set +m
+    asides+=("$!")
+}
+
+await() {
+    local job status=0
+    for job in "${asides[@]}"; do wait "$job" || status=$?; done
+    asides=()
+    trap - EXIT
+    return "$status"
+}
+
 need_docker() {
     local said
     [ -n "$(type -P docker)" ] ||
