@@ -11,7 +11,8 @@ SCRIPTS := .ci/run docker/up docker/down docker/local/build tests/compiled tests
 build: ## the static executable, at $(BINARY)
 	cargo build --release --locked
 	@mkdir -p $(dir $(BINARY))
-	@cp target/$$(rustc -vV | sed -n 's/^host: //p')/release/airflow-entrypoint $(BINARY)
+	@built=target/$$(rustc -vV | sed -n 's/^host: //p')/release/airflow-entrypoint; \
+	cmp -s $$built $(BINARY) || { cp $$built $(BINARY).new && mv $(BINARY).new $(BINARY); } # who runs or reads the old one may go on
 
 up: ## builds and starts Airflow with PostgreSQL in containers, and says where it is
 	docker/up
