@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 use tempfile::TempDir;
 
+use crate::client;
 use crate::namespace::present;
 use crate::prepared::{Ready, copy, with_kept};
 
@@ -363,27 +364,13 @@ impl Kind {
         }
     }
 
-    /// What the server's own client prints, as its administrator by its socket; none when it fails.
+    /// What a statement yields, by its socket as its administrator; none when it fails.
     fn client(self, folder: &Path, port: u16, statement: &str, database: Option<&str>) -> Option<String> {
-        let mut client = match self {
-            Self::Postgres => {
-                let mut client = Command::new("psql");
-                client
-                    .args(["-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-h"])
-                    .arg(folder);
-                client.args(["-p", &port.to_string(), "-d", database.unwrap_or("postgres"), "-c", statement]);
-                client
-            }
-            Self::MariaDb => {
-                let mut client = Command::new("mariadb");
-                client.args(["--no-defaults", "-N", "-B", "-u", "root"]);
-                client.arg(format!("--socket={}", folder.join("socket").display()));
-                client.args(["-e", statement]).args(database);
-                client
-            }
+        let said = match self {
+            Self::Postgres => client::postgres(folder, port, database.unwrap_or("postgres"), statement),
+            Self::MariaDb => client::mariadb(&folder.join("socket"), database, statement),
         };
-        let output = client.stdin(Stdio::null()).output().unwrap();
-        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+        said.ok()
     }
 }
 

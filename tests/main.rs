@@ -16,6 +16,7 @@ mod airflow;
 mod alias;
 mod artifact;
 mod celery;
+mod client;
 mod compose;
 mod config;
 mod config_cases;

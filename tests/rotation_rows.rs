@@ -133,39 +133,26 @@ fn rows_of_strange_content_are_rotated_like_any() {
         let (sandbox, old, values) = deployment(&place, V2);
         let (old_key, key) = (Fernet::new(&old).unwrap(), place.quoted("key"));
         let names = ["it''s", "a \"b\"", "two\nlines", "`; DROP TABLE variable", "世界 é", "%s ? $1", "CASE", "case"];
-        let mut made = 0;
         for name in names {
-            // One statement a time: the semicolon is part of a name.
-            if matches!(place, Place::Sqlite) && name.contains(';') {
-                continue;
-            }
             let token = old_key.encrypt(name.as_bytes());
             place.sql(
                 &sandbox,
                 &format!("INSERT INTO variable ({key}, val, is_encrypted) VALUES ('{name}', '{token}', TRUE)"),
             );
-            made += 1;
         }
-        // A megabyte, put together by the database: no argument of a program is that long.
+        // A megabyte.
         let huge = old_key.encrypt("x".repeat(1 << 20).as_bytes());
-        place.sql(&sandbox, &format!("INSERT INTO variable ({key}, val, is_encrypted) VALUES ('huge', '', FALSE)"));
-        for piece in huge.as_bytes().chunks(100_000) {
-            let piece = std::str::from_utf8(piece).unwrap();
-            let joined = match &place {
-                Place::Server { server, .. } if server.kind == Kind::MariaDb => format!("CONCAT(val, '{piece}')"),
-                _ => format!("val || '{piece}'"),
-            };
-            place.sql(&sandbox, &format!("UPDATE variable SET val = {joined} WHERE {key} = 'huge'"));
-        }
+        place
+            .sql(&sandbox, &format!("INSERT INTO variable ({key}, val, is_encrypted) VALUES ('huge', '{huge}', TRUE)"));
         place.sql(
             &sandbox,
             &format!(
-                "UPDATE variable SET is_encrypted = TRUE WHERE {key} = 'huge'; INSERT INTO variable ({key}, val, is_encrypted) VALUES \
+                "INSERT INTO variable ({key}, val, is_encrypted) VALUES \
                  ('none', NULL, TRUE), ('unflagged', 'gAAAAAplain', NULL); INSERT INTO connection (conn_id, password, extra, is_encrypted, \
                  is_extra_encrypted) VALUES ('nothing', NULL, NULL, TRUE, TRUE), ('unflagged', 'gAAAAAplain', '', NULL, NULL)"
             ),
         );
-        let all = values + made + 1;
+        let all = values + names.len() + 1;
         sandbox
             .run(&["key", "rotate"])
             .succeeds()
