@@ -1,9 +1,9 @@
 //! A change of the Fernet key that is interrupted somewhere: the file is whole, its keys read every row, and the same verb, called again,
 //! goes on to the end.
 
+use std::fmt::Debug;
 use std::fs;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -82,6 +82,7 @@ impl<'p> Deployment<'p> {
 
     /// Everything is as it is before this verb.
     pub(crate) fn prepare(&mut self, verb: Verb) {
+        self.login.until_alone(self.place);
         let (old, new) = (self.key.clone(), new_key());
         let note = (verb == Verb::Promote).then(|| format!("{}\n", fingerprint(&new)));
         self.list = match verb {
@@ -204,6 +205,23 @@ impl Login {
         self.runtime.block_on(done.execute(&mut self.connection)).unwrap();
     }
 
+    /// Waits until a server knows of nobody else's login to the database any more: the last one's has its lock until then.
+    fn until_alone(&mut self, place: &Place<'_>) {
+        let others = match place {
+            Place::Server { server, .. } if server.kind == Kind::MariaDb => {
+                "SELECT 'one' FROM information_schema.processlist WHERE db = database() AND id <> connection_id()"
+            }
+            Place::Server { .. } => {
+                "SELECT 'one' FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            }
+            Place::Sqlite => return,
+        };
+        let deadline = Instant::now() + DEADLINE;
+        while !self.rows(others).is_empty() {
+            assert!(Instant::now() < deadline, "others are logged in");
+        }
+    }
+
     fn rows(&mut self, sql: &str) -> Vec<String> {
         let query = sqlx::query(AssertSqlSafe(sql.to_owned()));
         // SQLite lets nobody read for the moment in which somebody writes.
@@ -212,8 +230,8 @@ impl Login {
     }
 }
 
-/// A database of its own for each of some deployments.
-pub(crate) fn several<'d>(server: Option<&'d Database>, name: &str) -> Vec<Place<'d>> {
+/// A database of its own for each of some deployments, and one for the run that is only looked at.
+pub(crate) fn several<'d>(server: Option<&'d Database>, name: &str) -> (Vec<Place<'d>>, Place<'d>) {
     let new = |number| match server {
         Some(server) => {
             let name = format!("{name}{number}");
@@ -222,31 +240,36 @@ pub(crate) fn several<'d>(server: Option<&'d Database>, name: &str) -> Vec<Place
         }
         None => Place::Sqlite,
     };
-    (0..3).map(new).collect()
+    ((0..3).map(new).collect(), new(3))
 }
 
-/// Several deployments at once interrupt a verb at one point after the other, until there are no more. What a striker does at the point of
-/// that number ends with whether there was one. Says how often the verb was how far (`State`).
-pub(crate) fn everywhere<S: FnMut(&Deployment<'_>, usize) -> bool>(
+/// Several deployments at once interrupt a verb at each of these points, and at more until there are no more. What a striker does at a point
+/// ends with whether there was one. Says how often the verb was how far (`State`).
+pub(crate) fn everywhere<P: Copy + Debug + Send, S: FnMut(&Deployment<'_>, P) -> bool>(
     places: &[Place<'_>],
     verb: Verb,
+    points: Vec<P>,
+    more: impl Iterator<Item = P> + Send,
     striker: impl Fn(&Place<'_>) -> S + Sync,
 ) -> [usize; 3] {
-    let (next, counts) = (AtomicUsize::new(1), Mutex::new([0; 3]));
+    let points = points.into_iter().map(|point| (point, false)).chain(more.map(|point| (point, true)));
+    let (points, counts) = (Mutex::new(points), Mutex::new([0; 3]));
     thread::scope(|scope| {
         for place in places {
             scope.spawn(|| {
                 let (mut deployment, mut strike) = (Deployment::new(place), striker(place));
                 loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let (point, is_more) = points.lock().unwrap().next().expect("they have no end");
                     deployment.prepare(verb);
-                    let struck = strike(&deployment, number);
-                    let state = deployment.survives(verb, &format!("{verb:?} at {number}"));
-                    if !struck {
-                        assert_eq!(state, State::Done, "{verb:?} has not ended");
+                    let struck = strike(&deployment, point);
+                    let state = deployment.survives(verb, &format!("{verb:?} at {point:?}"));
+                    match struck {
+                        true => counts.lock().unwrap()[state as usize] += 1,
+                        false => assert_eq!(state, State::Done, "{verb:?} has not come to {point:?}, nor to its end"),
+                    }
+                    if is_more && !struck {
                         return;
                     }
-                    counts.lock().unwrap()[state as usize] += 1;
                 }
             });
         }

@@ -57,6 +57,7 @@ mod order;
 mod outcome;
 mod plans;
 mod prepared;
+mod points;
 mod process;
 mod properties;
 mod purity;
