@@ -7,6 +7,7 @@ mod stop;
 use std::time::Duration;
 
 use crate::engine::{DATABASE_PASSWORD, Deployment, repository};
+use crate::hard_password::servers;
 
 /// For several Airflows that start at once.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -37,16 +38,18 @@ while True:
         sys.exit(print(answer))
     if time.monotonic() > deadline:
         sys.exit(f"{method} {path}: none of {words} in {answer}")
-    time.sleep(0.5)
+    time.sleep(0.25)
 "#;
 
+/// It looks for no other workers at its start.
+const WORKER: [&str; 3] = ["worker", "--without-gossip", "--without-mingle"];
 /// What the task of the DAG `hello` prints.
 const PRINTED: &str = "hello from a task";
 /// What Airflow adds to a log that the worker refuses to give.
 const REFUSED: &str = "have the same 'secret_key' configured";
 
 /// The containers of one Celery deployment. Database, keys and the worker's logs are on volumes.
-pub(crate) struct Stack<'a> {
+struct Stack<'a> {
     deployment: &'a Deployment,
     /// What all of them are given besides.
     variables: Vec<String>,
@@ -55,16 +58,10 @@ pub(crate) struct Stack<'a> {
 }
 
 impl<'a> Stack<'a> {
-    fn start(deployment: &'a Deployment, image: &str) -> Self {
-        deployment.postgres();
-        deployment.redis();
-        Self::on(deployment, image, vec![format!("POSTGRES_PASSWORD={DATABASE_PASSWORD}")])
-    }
-
     /// On the deployment's PostgreSQL and Redis.
-    pub(crate) fn on(deployment: &'a Deployment, image: &str, variables: Vec<String>) -> Self {
+    fn on(deployment: &'a Deployment, image: &str, variables: Vec<String>) -> Self {
         let web = service(deployment, image, &variables, &["--network-alias", "web"], &["webserver"]);
-        let worker = worker(deployment, image, &variables, &["worker"]);
+        let worker = worker(deployment, image, &variables, &WORKER);
         let start = |command| service(deployment, image, &variables, &[], &[command]);
         let (scheduler, processor) = (start("scheduler"), start("dag-processor"));
         // `webserver` runs nothing but the web server when tasks run elsewhere.
@@ -80,6 +77,13 @@ impl<'a> Stack<'a> {
         Self { deployment, variables, web, worker }
     }
 
+    /// Another worker in the place of the one that is there, with this variable besides.
+    fn new_worker(&mut self, image: &str, variable: &[&str], command: &[&str]) {
+        self.deployment.remove(&self.worker);
+        let variables = self.variables.iter().cloned().chain(variable.iter().map(|&variable| variable.to_owned()));
+        self.worker = worker(self.deployment, image, &variables.collect::<Vec<_>>(), command);
+    }
+
     /// Asks the web server until the answer holds one of the words.
     #[track_caller]
     fn ask(&self, method: &str, path: &str, body: &str, words: &[&str]) -> String {
@@ -90,7 +94,7 @@ impl<'a> Stack<'a> {
 
     /// Runs the DAG `hello` to its end.
     #[track_caller]
-    pub(crate) fn run_dag(&self, run: &str) {
+    fn run_dag(&self, run: &str) {
         let body = format!(r#"{{"dag_run_id": "{run}", "logical_date": null}}"#);
         self.ask("POST", "/api/v2/dags/hello/dagRuns", &body, &[&format!(r#""dag_run_id":"{run}""#)]);
         let path = format!("/api/v2/dags/hello/dagRuns/{run}");
@@ -106,7 +110,7 @@ impl<'a> Stack<'a> {
     }
 
     #[track_caller]
-    pub(crate) fn log_opens(&self, run: &str) {
+    fn log_opens(&self, run: &str) {
         let log = self.log_of(run);
         assert!(log.contains(PRINTED), "{log}");
         // From the worker, over the network: the web server has no such file.
@@ -163,27 +167,29 @@ fn worker(deployment: &Deployment, image: &str, given: &[String], command: &[&st
 }
 
 /// K15, K16: the web server opens a log that the worker serves, the worker reports to the web server what the scheduler gave it; and
-/// when all containers are new, old logs and the old login still work.
+/// when all containers are new, old logs and the old login still work. However hard the password of database and broker is, which
+/// Airflow has from its environment at first, and by `cat` then.
 #[test]
-fn k15_k16_tasks_and_logs_outlive_the_containers() {
+fn k15_k16_s04_tasks_and_logs_outlive_the_containers() {
     let Some(deployment) = Deployment::new("3.3.2") else { return };
-    let image = deployment.build("image");
-    let mut stack = Stack::start(&deployment, &image);
+    let image = deployment.image();
+    let mut stack = Stack::on(&deployment, &image, servers(&deployment, Deployment::empty_postgres));
     stack.run_dag("first");
     stack.log_opens("first");
     stack.said_no_secret();
     let keys = stack.keys();
+    stop::s04_docker_stop_lets_a_running_task_finish(&mut stack, &image);
 
     // The control: a worker with a web secret of its own refuses.
-    deployment.remove(&stack.worker);
     let own = format!("AIRFLOW__API__SECRET_KEY={}", deployment.secret());
-    stack.worker = worker(&deployment, &image, &stack.variables, &["env", &own, "airflow", "celery", "worker"]);
+    stack.new_worker(&image, &[], &["env", &own, "airflow", "celery", "worker"]);
     let log = stack.log_of("first");
     assert!(log.contains(REFUSED) && !log.contains(PRINTED), "{log}");
     deployment.log_line(&stack.worker, "Signature verification failed", PATIENCE);
 
     deployment.remove_all();
-    let stack = Stack::start(&deployment, &image);
+    let variables = servers(&deployment, Deployment::empty_postgres);
+    let stack = Stack::on(&deployment, &image, [variables, vec!["ENTRYPOINT_SECRETS=cmd".to_owned()]].concat());
     stack.log_opens("first");
     stack.run_dag("second");
     stack.log_opens("second");
@@ -201,7 +207,7 @@ fn ended(deployment: &Deployment, image: &str, options: &[&str], command: &[&str
 #[test]
 fn p02_an_unknown_user_of_group_0() {
     let Some(deployment) = Deployment::new("3.3.2") else { return };
-    let image = deployment.build("image");
+    let image = deployment.image();
     let keys = format!("{}:/keys", deployment.volume("keys"));
     let stranger = ["-v", &*keys, "--user", "1000720000:0"];
     let (status, said) = ended(&deployment, &image, &stranger, &["setup"]);
@@ -224,7 +230,7 @@ fn p02_an_unknown_user_of_group_0() {
 #[test]
 fn started_as_root_airflow_runs_as_its_own_user() {
     let Some(deployment) = Deployment::new("3.3.2") else { return };
-    let image = deployment.build("image");
+    let image = deployment.image();
     let keys = format!("{}:/keys", deployment.volume("keys"));
     let root = ["-v", &*keys, "--user", "root"];
     let sh = [&root[..], &["--entrypoint", "sh"]].concat();
@@ -237,7 +243,10 @@ fn started_as_root_airflow_runs_as_its_own_user() {
     let (status, said) = ended(&deployment, &image, &["-v", &keys], &["key", "fingerprint"]);
     assert!(status != 0 && said.contains("/keys/fernet.key"), "{status}: {said}");
 
-    let container = deployment.run(&image, &root, &["scheduler"]);
+    deployment.postgres();
+    let database = ["EXECUTOR=Local", "POSTGRES_HOST=postgres", &format!("POSTGRES_PASSWORD={DATABASE_PASSWORD}")];
+    let database = database.map(|variable| ["-e", variable]).concat();
+    let container = deployment.run(&image, &[&root[..], &database].concat(), &["scheduler"]);
     deployment.log_line(&container, "the init of `airflow scheduler`", PATIENCE);
     let status = deployment.exec(&container, &["cat", "/proc/1/status"]).succeeded().stdout;
     assert!(status.contains("Uid:\t50000\t50000\t50000\t50000\n"), "{status}");
@@ -254,11 +263,14 @@ fn started_as_root_airflow_runs_as_its_own_user() {
 #[test]
 fn a_read_only_root_file_system() {
     let Some(deployment) = Deployment::new("3.3.2") else { return };
-    let image = deployment.build("image");
+    let image = deployment.image();
     let keys = format!("{}:/keys", deployment.volume("keys"));
     let read_only = ["-v", &*keys, "--read-only", "--tmpfs", "/tmp"];
+    deployment.postgres();
     let variables = [
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=sqlite:////tmp/airflow.db",
+        "EXECUTOR=Local",
+        "POSTGRES_HOST=postgres",
+        &format!("POSTGRES_PASSWORD={DATABASE_PASSWORD}"),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER=/tmp/logs",
     ];
     let options = [&read_only[..], &variables.map(|variable| ["-e", variable]).concat()].concat();
@@ -271,5 +283,5 @@ fn a_read_only_root_file_system() {
     let alone = ["env", "-u", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", &format!("AIRFLOW_CONFIG={config}")];
     let get = ["airflow", "config", "get-value", "database", "sql_alchemy_conn"];
     let value = deployment.exec(&container, &[&alone[..], &get].concat()).succeeded().stdout;
-    assert!(value.contains("sqlite:////tmp/airflow.db"), "{value}");
+    assert!(value.contains("postgresql") && value.contains("@postgres"), "{value}");
 }

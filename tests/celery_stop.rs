@@ -1,9 +1,6 @@
 //! S04: what `docker stop` does to a task that a Celery worker is running.
 
-use std::time::{Duration, Instant};
-
-use super::{Stack, worker};
-use crate::engine::Deployment;
+use super::{PATIENCE, Stack, WORKER};
 
 /// What the process says that supervises a task, when a signal comes to it.
 const REACHED_THE_TASK: &str = "Received signal, forwarding to task subprocess";
@@ -23,25 +20,24 @@ fn end(stack: &Stack<'_>, run: &str) -> bool {
     stack.ask("GET", &path, "", &words).contains(words[0])
 }
 
-#[test]
-fn s04_docker_stop_lets_a_running_task_finish() {
-    let Some(deployment) = Deployment::new("3.3.2") else { return };
-    let image = deployment.build("image");
-    let mut stack = Stack::start(&deployment, &image);
-    begin(&stack, "finishes");
-    let begun = Instant::now();
-    deployment.stop(&stack.worker, 60);
+pub(super) fn s04_docker_stop_lets_a_running_task_finish(stack: &mut Stack<'_>, image: &str) {
+    let deployment = stack.deployment;
+    begin(stack, "finishes");
+    std::thread::scope(|scope| {
+        let stop = scope.spawn(|| deployment.stop(&stack.worker, 60));
+        deployment.log_line(&stack.worker, "Warm shutdown", PATIENCE);
+        assert!(!stop.is_finished(), "the task was not waited for");
+        // The task ends when this is there, and not before.
+        deployment.exec(&stack.worker, &["touch", "/tmp/go"]).succeeded();
+    });
     let log = deployment.logs_of(&stack.worker);
     assert_eq!(deployment.exit_status(&stack.worker), 0, "{log}");
-    assert!(log.contains("Warm shutdown") && !log.contains(REACHED_THE_TASK), "{log}");
-    assert!(begun.elapsed() > Duration::from_secs(10), "it was not waited for");
-    assert!(end(&stack, "finishes"), "{log}");
+    assert!(!log.contains(REACHED_THE_TASK), "{log}");
+    stack.new_worker(image, &["ENTRYPOINT_SIGNAL_SCOPE=group"], &WORKER);
+    assert!(end(stack, "finishes"), "{log}");
 
     // The control: sent to the whole group the same signal reaches the task.
-    deployment.remove(&stack.worker);
-    let variables = [&stack.variables[..], &["ENTRYPOINT_SIGNAL_SCOPE=group".to_owned()]].concat();
-    stack.worker = worker(&deployment, &image, &variables, &["worker"]);
-    begin(&stack, "is-told");
+    begin(stack, "is-told");
     deployment.stop(&stack.worker, 60);
     let log = deployment.logs_of(&stack.worker);
     assert!(log.contains(REACHED_THE_TASK), "{log}");

@@ -4,9 +4,11 @@
 mod init;
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::engine::{DATABASE_PASSWORD, Deployment, repository};
+use crate::engine::{DATABASE_PASSWORD, Deployment, repository, run};
+use crate::sandbox::BINARY;
 
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -37,15 +39,16 @@ fn password_in_database(deployment: &Deployment) -> String {
 }
 
 /// Start, add a connection through a bare `docker exec`, throw away container and image, build again, start again: Airflow still
-/// reads the password. And the same with a new key at each start, as the bash entrypoint did: the start ends, or else it is Airflow's own InvalidToken.
+/// reads the password.
 fn a_rebuild_keeps_the_connections(version: &str) {
     let Some(deployment) = Deployment::new(version) else { return };
     let password = deployment.secret();
-    deployment.postgres();
+    // Airflow makes its own tables, through a URL with a hard password.
+    deployment.empty_postgres(DATABASE_PASSWORD);
 
     let keys = format!("{}:/keys", deployment.volume("keys"));
     let kept = ["-v", &keys];
-    let image = deployment.build("first");
+    let image = deployment.own_image("first");
     let first = scheduler(&deployment, &image, &kept);
     let fingerprint =
         deployment.log_line(&first, "Fernet key: made, and kept in `/keys/fernet.key`, fingerprint ", PATIENCE);
@@ -55,7 +58,7 @@ fn a_rebuild_keeps_the_connections(version: &str) {
     deployment.remove(&first);
     deployment.remove_image(&image);
 
-    let image = deployment.build("second");
+    let image = deployment.own_image("second");
     let second = scheduler(&deployment, &image, &kept);
     let again = deployment.log_line(&second, "Fernet key: from `/keys/fernet.key`, fingerprint ", PATIENCE);
     assert_eq!(fingerprint, again);
@@ -63,9 +66,13 @@ fn a_rebuild_keeps_the_connections(version: &str) {
     assert!(connection.stdout.contains(&password), "the password is lost: {connection}");
     assert_eq!(password_in_database(&deployment), stored);
     deployment.remove(&second);
+}
 
-    // The control, on a database of its own.
+/// The control, on a database of its own: with a new key at each start, as the bash entrypoint did it, the start ends, or else it is
+/// Airflow's own InvalidToken.
+fn a_new_key_at_each_start_loses_them(version: &str) {
     let Some(control) = Deployment::new(version) else { return };
+    let (image, password) = (control.image(), control.secret());
     control.postgres();
     let new_key = || format!("FERNET_KEY={}", control.fernet_key());
     let first = scheduler(&control, &image, &["-e", &new_key()]);
@@ -81,21 +88,41 @@ fn a_rebuild_keeps_the_connections(version: &str) {
     assert!(format!("{list}").contains("InvalidToken"), "{list}");
 }
 
+fn rebuilt_beside_the_control(version: &str) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| a_new_key_at_each_start_loses_them(version));
+        a_rebuild_keeps_the_connections(version);
+    });
+}
+
 #[test]
 fn k01_a_rebuild_keeps_the_connections_of_airflow_3() {
-    a_rebuild_keeps_the_connections("3.3.2");
+    rebuilt_beside_the_control("3.3.2");
 }
 
 #[test]
 fn k01_a_rebuild_keeps_the_connections_of_airflow_2() {
-    a_rebuild_keeps_the_connections("2.11.2");
+    rebuilt_beside_the_control("2.11.2");
+}
+
+/// The Dockerfile as the README has it compiles the sources, without what is compiled here: the same program.
+#[test]
+fn the_dockerfile_compiles_the_sources() {
+    let Some(deployment) = Deployment::new("3.3.2") else { return };
+    let image = deployment.image_from_source();
+    let key = format!("FERNET_KEY={}", deployment.fernet_key());
+    for words in [&["--version"][..], &["key", "fingerprint"]] {
+        let ours = run(Command::new("env").args(["-i", &key, BINARY]).args(words)).succeeded();
+        let said = run(Command::new("docker").args(["run", "--rm", "-e", &key, &image]).args(words)).succeeded();
+        assert!(!ours.stdout.is_empty() && said.stdout == ours.stdout, "{said}{ours}");
+    }
 }
 
 /// Web server, scheduler and worker started in the same second on an empty volume.
 #[test]
 fn k02_three_containers_at_once_use_one_key() {
     let Some(deployment) = Deployment::new("3.3.2") else { return };
-    let image = deployment.build("image");
+    let image = deployment.image();
     deployment.postgres();
     deployment.redis();
     let keys = format!("{}:/keys", deployment.volume("keys"));
@@ -143,7 +170,7 @@ fn k02_three_containers_at_once_use_one_key() {
 #[test]
 fn docker_stop_during_the_wait_ends_at_once_with_143() {
     let Some(deployment) = Deployment::new("3.3.2") else { return };
-    let image = deployment.build("image");
+    let image = deployment.image();
     let options =
         ["-e", "EXECUTOR=Local", "-e", "POSTGRES_HOST=nowhere.invalid", "-e", "ENTRYPOINT_EPHEMERAL_KEY=true"];
     let waiting = deployment.run(&image, &options, &["scheduler"]);
@@ -162,7 +189,7 @@ fn docker_stop_during_the_wait_ends_at_once_with_143() {
 #[test]
 fn after_the_exec_no_process_of_ours_is_left() {
     let Some(deployment) = Deployment::new("2.11.2") else { return };
-    let image = deployment.build("image");
+    let image = deployment.image();
     let password = format!("POSTGRES_PASSWORD={DATABASE_PASSWORD}");
     let variables = [
         "ENTRYPOINT_INIT=false",
@@ -199,8 +226,7 @@ fn up(version: &str) {
     assert!(line("login").starts_with("admin, password "), "{up}");
     let web = |path: &str| {
         let script = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=20).read().decode())";
-        let output =
-            std::process::Command::new("python3").args(["-c", script, &format!("{url}{path}")]).output().unwrap();
+        let output = Command::new("python3").args(["-c", script, &format!("{url}{path}")]).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let health = web(if version.starts_with('3') { "/api/v2/monitor/health" } else { "/health" });
@@ -228,7 +254,7 @@ fn the_compose_file_is_valid() {
     let mut tried = 0;
     for program in [&["docker-compose"][..], &["docker", "compose"]] {
         let run = |words: &[&str]| {
-            std::process::Command::new(program[0]).args(&program[1..]).args(words).current_dir(repository()).output()
+            Command::new(program[0]).args(&program[1..]).args(words).current_dir(repository()).output()
         };
         if !run(&["version"]).is_ok_and(|output| output.status.success()) {
             crate::referee::skipped(&format!("`{}`", program.join(" ")));

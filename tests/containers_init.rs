@@ -9,7 +9,7 @@ const MOST: u32 = 2048;
 #[test]
 fn process_1_is_a_small_init_that_reaps() {
     let Some(deployment) = Deployment::new("3.3.2") else { return };
-    let image = deployment.build("image");
+    let image = deployment.image();
     deployment.postgres();
     let container = scheduler(&deployment, &image, &["-e", "ENTRYPOINT_EPHEMERAL_KEY=true"]);
     let read = |file: &str| deployment.exec(&container, &["cat", file]).succeeded().stdout;
@@ -29,7 +29,7 @@ fn process_1_is_a_small_init_that_reaps() {
 #[test]
 fn s01_the_end_of_the_scheduler_is_the_end_of_the_container() {
     let Some(deployment) = Deployment::new("3.3.2") else { return };
-    let image = deployment.build("image");
+    let image = deployment.image();
     deployment.postgres();
     let password = format!("POSTGRES_PASSWORD={DATABASE_PASSWORD}");
     let variables = [
@@ -55,7 +55,7 @@ os.kill(min(map(int, found)), signal.SIGKILL)";
 #[test]
 fn s06_a_shell_in_a_container_with_a_terminal_has_job_control() {
     let Some(deployment) = Deployment::new("3.3.2") else { return };
-    let image = deployment.build("image");
+    let image = deployment.image();
     let job = r#"sh -c 'trap \"echo con\"\"tinued\" CONT; echo re\"\"ady; while :; do sleep 0.1; done'\n"#;
     let steps = format!(
         r#"[["$ ", "echo flags=$-\n"], ["flags=himBHs", "{job}"], ["ready", "\u001a"], ["Stopped", "fg\n"],

@@ -81,7 +81,7 @@ fn k10_deferred_tasks_succeed_under_the_new_key() {
          variables: {{story: '{secret}'}}\n"
     );
     fs::write(folder.path().join("seed.yaml"), seed).unwrap();
-    let airflow = Airflow { deployment: &deployment, image: deployment.build("image"), folder };
+    let airflow = Airflow { deployment: &deployment, image: deployment.image(), folder };
     // API server, scheduler, DAG processor and triggerer.
     let all = airflow.start(&["ENTRYPOINT_STOP_GRACE=60s"], &["webserver"]);
     let deferred = ["from_trigger deferred", "from_worker deferred"];

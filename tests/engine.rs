@@ -1,9 +1,11 @@
 //! A Docker engine as a referee: deployments with names of their own that leave nothing behind.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,15 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(250);
 
 /// A password that breaks a URL, a configparser and a shell unless each of them is told properly.
 pub(crate) const DATABASE_PASSWORD: &str = "p@s:s/w%40 $HOME#?'\"é";
+
+/// An Airflow for a few tasks at a time, that looks for them often.
+const LEAN: [&str; 5] = [
+    "AIRFLOW__CORE__PARALLELISM=4",
+    "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES=1",
+    "AIRFLOW__SCHEDULER__PARSING_PROCESSES=1",
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME=0.25",
+    "AIRFLOW__WEBSERVER__WORKERS=1",
+];
 
 /// Where the sources are.
 pub(crate) fn repository() -> &'static Path {
@@ -72,11 +83,11 @@ fn run_with_input(command: &mut Command, input: &str) -> Said {
 
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
+    File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
     bytes
 }
 
-fn docker(words: &[&str]) -> Said {
+pub(crate) fn docker(words: &[&str]) -> Said {
     run(Command::new("docker").args(words))
 }
 
@@ -84,6 +95,8 @@ fn docker(words: &[&str]) -> Said {
 pub(crate) struct Deployment {
     pub(crate) id: String,
     pub(crate) version: String,
+    /// Locks on the images that it uses (`images`).
+    pub(crate) in_use: Mutex<Vec<File>>,
 }
 
 impl Deployment {
@@ -95,7 +108,7 @@ impl Deployment {
             return None;
         }
         let id = format!("aetest-{:08x}", u32::from_ne_bytes(random()));
-        let deployment = Self { id, version: version.to_owned() };
+        let deployment = Self { id, version: version.to_owned(), in_use: Mutex::default() };
         deployment.docker(&["network", "create", &deployment.id]);
         Some(deployment)
     }
@@ -109,26 +122,6 @@ impl Deployment {
         if name.starts_with("aetest-") { name.to_owned() } else { format!("{}-{name}", self.id) }
     }
 
-    /// The tag of a local image, which is built if it is not there. One at a time: tests are processes.
-    pub(crate) fn local_image(&self, name: &str) -> String {
-        let script = "exec 9>\"${TMPDIR:-/tmp}/airflow-entrypoint-images.lock\"; flock 9; docker/local/build \"$1\" >&2; docker/local/build --tag \"$1\"";
-        run(Command::new("bash").args(["-ec", script, "build", name])).succeeded().stdout.trim().to_owned()
-    }
-
-    /// Builds the image of the Dockerfile on the local Airflow image. A new image each time, from the layers that are there.
-    pub(crate) fn build(&self, name: &str) -> String {
-        let (rust, airflow) = (self.local_image("rust"), self.local_image(&format!("airflow:{}", self.version)));
-        let image = self.name(name);
-        let (rust, airflow, label) =
-            (format!("RUST_IMAGE={rust}"), format!("AIRFLOW_IMAGE={airflow}"), format!("built-as={image}"));
-        let script =
-            "exec 9>\"${TMPDIR:-/tmp}/airflow-entrypoint-images.lock\"; flock 9; exec docker build --quiet \"$@\" .";
-        let arguments =
-            ["-ec", script, "build", "-t", &image, "--label", &label, "--build-arg", &rust, "--build-arg", &airflow];
-        run(Command::new("bash").args(arguments)).succeeded();
-        image
-    }
-
     /// Makes sure that a volume of that name is there, and gives its full name.
     pub(crate) fn volume(&self, name: &str) -> String {
         let name = self.name(name);
@@ -136,36 +129,53 @@ impl Deployment {
         name
     }
 
-    /// PostgreSQL on a volume, under the name `postgres`.
-    pub(crate) fn postgres(&self) {
-        self.postgres_with(DATABASE_PASSWORD);
+    /// PostgreSQL on a new volume, under the name `postgres`: an empty database.
+    pub(crate) fn empty_postgres(&self, password: &str) {
+        let image = self.local_image("postgres");
+        self.postgres_of(&image, password, &[], &["postgres"]);
     }
 
-    /// The same with this password.
-    pub(crate) fn postgres_with(&self, password: &str) {
-        let image = self.local_image("postgres");
+    /// The same with the database of this Airflow already in it.
+    pub(crate) fn postgres(&self) {
+        self.prepared_postgres(DATABASE_PASSWORD);
+    }
+
+    pub(crate) fn prepared_postgres(&self, password: &str) {
+        // Before anyone can connect.
+        let script = r#"quote="'"
+            printf "ALTER ROLE airflow PASSWORD '%s'" "${POSTGRES_PASSWORD//$quote/$quote$quote}" |
+                setpriv --reuid=postgres --regid=postgres --init-groups postgres --single -j -D "$PGDATA" postgres >/dev/null
+            exec start "$@""#;
+        let image = self.prepared_image();
+        self.postgres_of(&image, password, &["--entrypoint", "bash"], &["-ec", script, "start", "postgres"]);
+    }
+
+    fn postgres_of(&self, image: &str, password: &str, options: &[&str], command: &[&str]) {
         let data = format!("{}:/var/lib/postgresql/data", self.volume("database"));
         let password = format!("POSTGRES_PASSWORD={password}");
         let settings = ["-v", &data, "-e", "POSTGRES_USER=airflow", "-e", &password, "-e", "POSTGRES_DB=airflow"];
-        self.service("postgres", &image, &settings);
+        // No test takes the machine's power away.
+        let quick = ["-c", "fsync=off"];
+        self.service("postgres", image, &[&settings[..], options].concat(), &[command, &quick].concat());
     }
 
     /// Redis, under the name `redis`.
     pub(crate) fn redis(&self) {
         let image = self.local_image("redis");
-        self.service("redis", &image, &[]);
+        self.service("redis", &image, &[], &[]);
     }
 
-    fn service(&self, name: &str, image: &str, options: &[&str]) {
+    fn service(&self, name: &str, image: &str, options: &[&str], command: &[&str]) {
         let full = self.name(name);
         let base = ["run", "-d", "--name", &full, "--label", &self.id, "--network", &self.id, "--network-alias", name];
-        self.docker(&[&base, options, &[image]].concat());
+        self.docker(&[&base, options, &[image], command].concat());
     }
 
-    /// A container that is not started yet.
+    /// A container that is not started yet. Its Airflow starts no more processes than it needs here.
     pub(crate) fn create(&self, image: &str, options: &[&str], command: &[&str]) -> String {
         let base = ["create", "--label", &self.id, "--network", &self.id];
-        let said = self.docker(&[&base, options, &[image], command].concat());
+        let lean = LEAN.map(|variable| ["-e", variable]).concat();
+        let said = self.docker(&[&base, &lean[..], options, &[image], command].concat());
         said.stdout.trim().to_owned()
     }
 

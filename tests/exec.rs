@@ -7,10 +7,18 @@ use crate::engine::{DATABASE_PASSWORD, Deployment};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
+fn at_once<T: Sync>(all: &[T], each: impl Fn(&T) + Sync) {
+    std::thread::scope(|scope| {
+        for one in all {
+            scope.spawn(|| each(one));
+        }
+    });
+}
+
 /// What is added by one name is read by the other, and no second key is made.
 fn both_names_see_the_services_database_and_key(version: &str) {
     let Some(deployment) = Deployment::new(version) else { return };
-    let image = deployment.build("image");
+    let image = deployment.image();
     deployment.postgres();
     let keys = format!("{}:/keys", deployment.volume("keys"));
     let password = format!("POSTGRES_PASSWORD={DATABASE_PASSWORD}");
@@ -33,17 +41,21 @@ fn both_names_see_the_services_database_and_key(version: &str) {
     let ours: &[&str] = &["airflow-entrypoint", "airflow"];
     let shell: &[&str] = &["/entrypoint.sh", "bash", "-c", "exec airflow \"$@\"", "airflow"];
     let exec = |name: &[&str], words: &[&str]| deployment.exec(&container, &[name, words].concat()).succeeded();
-    for (id, writer, reader) in [("first", bare, ours), ("second", ours, shell), ("third", shell, bare)] {
-        let secret = deployment.secret();
-        exec(writer, &["connections", "add", id, "--conn-type", "http", "--conn-password", &secret]);
-        let query = format!("select password from connection where conn_id = '{id}'");
-        let stored = deployment.exec("postgres", &["psql", "-U", "airflow", "-tAc", &query]).succeeded().stdout;
-        assert!(stored.starts_with("gAAAAA"), "{id} is not encrypted: {stored}");
-        let list = exec(reader, &["connections", "list", "-o", "json"]);
-        assert!(list.stdout.trim_start().starts_with('['), "not the command's own output alone: {list}");
-        let read = exec(reader, &["connections", "get", id, "-o", "json"]);
-        assert!(list.stdout.contains(id) && read.stdout.contains(&secret), "{list}{read}");
+    let stories = [("first", bare, ours), ("second", ours, shell), ("third", shell, bare)];
+    let stories = stories.map(|(id, writer, reader)| (id, writer, reader, deployment.secret()));
+    at_once(&stories, |(id, writer, _, secret)| {
+        exec(writer, &["connections", "add", id, "--conn-type", "http", "--conn-password", secret]);
+    });
+    let query = "select conn_id || ' ' || password from connection order by conn_id";
+    let stored = deployment.exec("postgres", &["psql", "-U", "airflow", "-tAc", query]).succeeded().stdout;
+    for ((id, ..), line) in stories.iter().zip(stored.lines()) {
+        assert!(line.starts_with(&format!("{id} gAAAAA")), "{id} is not encrypted: {stored}");
     }
+    at_once(&stories, |(id, _, reader, secret)| {
+        let read = exec(reader, &["connections", "get", id, "-o", "json"]);
+        assert!(read.stdout.trim_start().starts_with('['), "not the command's own output alone: {read}");
+        assert!(read.stdout.contains(id) && read.stdout.contains(secret), "{read}");
+    });
     let again = deployment.exec(&container, &["airflow-entrypoint", "key", "fingerprint"]).succeeded();
     assert_eq!(again.stdout.trim(), fingerprint);
 

@@ -35,6 +35,7 @@ mod forget_refusals;
 mod ground;
 mod hard_password;
 mod home;
+mod images;
 mod init;
 mod init_services;
 mod interrupted;

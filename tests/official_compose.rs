@@ -37,7 +37,7 @@ def until(what, wanted):
             answer = repr(problem)
         if time.monotonic() > deadline:
             sys.exit(f"at last: {answer}")
-        time.sleep(0.5)
+        time.sleep(0.25)
 
 def token(password):
     return ask("POST", "/auth/token", {"username": "airflow", "password": password})["access_token"]
@@ -78,7 +78,8 @@ impl<'a> Project<'a> {
             ("AIRFLOW_UID", &uid.to_string()),
             ("AIRFLOW_PROJ_DIR", folder.path().to_str().unwrap()),
             ("LOAD_EXAMPLES", "false"),
-            ("HEALTH_INTERVAL", "10s"),
+            ("SERVER_HEALTH_INTERVAL", "1s"),
+            ("HEALTH_INTERVAL", "5s"),
             ("HEALTH_TIMEOUT", "60s"),
             // `docker-compose` gives up on an engine that does not answer for a minute.
             ("COMPOSE_HTTP_TIMEOUT", "600"),
@@ -162,12 +163,17 @@ impl<'a> Project<'a> {
     }
 }
 
-/// With folders that somebody made before, or that are left to the engine, which makes them for root.
-fn the_official_file_comes_up(uid: u32, made_by: Option<u32>) {
-    let Some(deployment) = Deployment::new("3.3.2") else { return };
-    let image = deployment.build("image");
-    let (login, password) = (deployment.secret(), deployment.secret());
-    let project = Project::new(&deployment, &image, uid, &login);
+/// With folders that a user made before, or that are left to the engine, which makes them for root. Runs a task, and keeps a password
+/// in the connection `story`.
+fn the_official_file_comes_up<'a>(
+    deployment: &'a Deployment,
+    uid: u32,
+    made_by: Option<u32>,
+    secrets: [&str; 2],
+) -> Project<'a> {
+    let [login, password] = secrets;
+    let image = deployment.image();
+    let project = Project::new(deployment, &image, uid, login);
     fs::create_dir(project.path("dags")).unwrap();
     fs::copy(repository().join("docker/dags/hello.py"), project.path("dags/hello.py")).unwrap();
     if let Some(user) = made_by {
@@ -179,17 +185,18 @@ fn the_official_file_comes_up(uid: u32, made_by: Option<u32>) {
 
     let seen = project.up();
     // The password is in no argument; the control: the command that needs it was seen.
-    assert!(seen.contains("users create") && !seen.contains(&login), "{seen}");
-    project.runs("first", &login);
-    project.add(&["airflow"], "story", &password);
-    let stored = project.stored("story");
-    assert!(stored.starts_with("gAAAAA"), "not encrypted: {stored}");
+    assert!(seen.contains("users create") && !seen.contains(login), "{seen}");
     // The control: to Airflow alone the file's empty variable means no encryption.
     let alone = ["env", "USER=default", "/home/airflow/.local/bin/airflow"];
-    project.add(&alone, "clear", "in the clear");
+    std::thread::scope(|scope| {
+        scope.spawn(|| project.add(&["airflow"], "story", password));
+        scope.spawn(|| project.add(&alone, "clear", "in the clear"));
+        project.runs("first", login);
+    });
+    let stored = project.stored("story");
+    assert!(stored.starts_with("gAAAAA"), "not encrypted: {stored}");
     assert_eq!(project.stored("clear"), "in the clear");
 
-    let key = fs::read_to_string(project.path("config/airflow-keys/fernet.key")).unwrap();
     for file in ["config", "config/airflow.cfg", "config/airflow-keys", "config/airflow-keys/fernet.key", "logs"] {
         assert_eq!(project.owner(&project.path(file)), (uid, 0), "{file}");
     }
@@ -197,31 +204,40 @@ fn the_official_file_comes_up(uid: u32, made_by: Option<u32>) {
     let kept = fs::read_dir(project.path("config/airflow-keys")).unwrap().map(|entry| entry.unwrap().path());
     let secrets: Vec<String> = kept.map(|path| fs::read_to_string(path).unwrap().trim().to_owned()).collect();
     assert!(secrets.len() >= 3 && logs.contains("the init of `airflow celery worker`"), "{logs}");
-    for secret in secrets.iter().chain([&login, &password]) {
+    for secret in secrets.iter().map(String::as_str).chain([login, password]) {
         assert!(!logs.contains(secret), "a secret is in the logs");
     }
+    project
+}
 
+#[test]
+fn the_official_file_comes_up_for_the_images_own_user() {
+    let Some(deployment) = Deployment::new("3.3.2") else { return };
+    let (login, password) = (deployment.secret(), deployment.secret());
+    let project = the_official_file_comes_up(&deployment, 50_000, None, [&login, &password]);
+    let key = fs::read_to_string(project.path("config/airflow-keys/fernet.key")).unwrap();
+
+    // When all containers are new.
     project.compose(&["down"]).succeeded();
     assert_eq!(deployment.compose_containers(), []);
     project.up();
     assert_eq!(fs::read_to_string(project.path("config/airflow-keys/fernet.key")).unwrap(), key);
     let get = ["airflow", "connections", "get", "story", "-o", "json"];
-    let connection = project.exec("airflow-triggerer", &get);
-    assert!(connection.stdout.contains(&password), "the password is lost: {connection}");
     // From a shell in a container of its own, too.
     let shell = ["run", "--rm", "-T", "airflow-cli", "bash", "-c", &get.join(" ")];
-    let connection = project.compose(&shell).succeeded();
-    assert!(connection.stdout.contains(&password), "the password is lost: {connection}");
-    project.runs("second", &login);
-}
-
-#[test]
-fn the_official_file_comes_up_for_the_images_own_user() {
-    the_official_file_comes_up(50_000, None);
+    std::thread::scope(|scope| {
+        let one = scope.spawn(|| project.exec("airflow-triggerer", &get));
+        let other = scope.spawn(|| project.compose(&shell).succeeded());
+        project.runs("second", &login);
+        for connection in [one, other].map(|read| read.join().unwrap()) {
+            assert!(connection.stdout.contains(&password), "the password is lost: {connection}");
+        }
+    });
 }
 
 /// As Airflow's documentation has it: `mkdir`, and `AIRFLOW_UID` for who did that.
 #[test]
 fn the_official_file_comes_up_for_a_user_that_the_image_does_not_know() {
-    the_official_file_comes_up(1000, Some(1000));
+    let Some(deployment) = Deployment::new("3.3.2") else { return };
+    the_official_file_comes_up(&deployment, 1000, Some(1000), [&deployment.secret(), &deployment.secret()]);
 }

@@ -52,7 +52,7 @@ impl<'d> Stack<'d> {
         deployment.redis();
         let readings = TempDir::new().unwrap();
         fs::set_permissions(readings.path(), Permissions::from_mode(0o777)).unwrap();
-        let image = deployment.build("image");
+        let image = deployment.image();
         let halves = [Vec::new(), Vec::new()];
         let expected = BTreeMap::new();
         let mut stack = Self { deployment, image, readings, expected, halves, said: String::new() };
@@ -96,7 +96,7 @@ impl<'d> Stack<'d> {
             Role::Scheduler => &["scheduler"],
             Role::Setup => &["setup"],
             Role::Witness => &["python", "-c", WITNESS],
-            Role::Worker => &["worker"],
+            Role::Worker => &["worker", "--without-gossip", "--without-mingle"],
         };
         self.deployment.run(&self.image, &options, command)
     }
@@ -113,31 +113,38 @@ impl<'d> Stack<'d> {
         self.deployment.log_line(container, line, PATIENCE);
     }
 
-    /// Stops these containers of one half, which have time to end what they are doing, and starts new ones with these variables besides.
-    fn renew(&mut self, half: usize, which: &[Role], given: &[&str]) {
-        let roles = HALVES[half].iter().copied().zip(0..).filter(|(role, _)| which.contains(role)).collect::<Vec<_>>();
-        let old: Vec<String> = roles.iter().map(|&(_, index)| self.halves[half][index].clone()).collect();
+    /// Stops the containers of these roles in these halves, which have time to end what they are doing, and starts new ones with these
+    /// variables besides.
+    fn renew(&mut self, halves: &[usize], which: &[Role], given: &[&str]) {
+        let all = halves
+            .iter()
+            .flat_map(|&half| HALVES[half].into_iter().zip(0..).map(move |(role, index)| (half, role, index)));
+        let roles: Vec<_> = all.filter(|(_, role, _)| which.contains(role)).collect();
+        let old: Vec<String> = roles.iter().map(|&(half, _, index)| self.halves[half][index].clone()).collect();
+        // Tasks in these containers have read enough.
+        for container in &old {
+            fs::write(self.readings.path().join(format!("end-{}", &container[..12])), "").unwrap();
+        }
         let words: Vec<&str> = ["stop", "-t", "120"].into_iter().chain(old.iter().map(String::as_str)).collect();
         self.deployment.docker(&words);
-        for (container, &(role, index)) in old.iter().zip(&roles) {
+        for (container, &(half, role, index)) in old.iter().zip(&roles) {
             let log = self.deployment.logs_of(container);
             assert_eq!(self.deployment.exit_status(container), 0, "{log}");
             self.said += &log;
             self.deployment.remove(container);
             self.halves[half][index] = self.run(role, given);
         }
-        for (role, index) in roles {
+        for (half, role, index) in roles {
             self.ready(role, &self.halves[half][index]);
         }
     }
 
     /// All containers, one half after the other. In between each half adds something that both read from then on.
     fn roll(&mut self) {
-        self.renew(0, &HALVES[0], &[]);
-        self.look("one half has been restarted");
+        self.renew(&[0], &HALVES[0], &[]);
         self.add();
         self.look("one half has been restarted, and both have added something");
-        self.renew(1, &HALVES[1], &[]);
+        self.renew(&[1], &HALVES[1], &[]);
         self.look("all have been restarted");
     }
 
@@ -257,9 +264,7 @@ fn rolled(version: &str) {
     let before = stack.notes().len();
     // Who decrypts for tasks: on Airflow 3 the API server, before that the worker.
     let role = if version.starts_with('3') { Role::Web } else { Role::Worker };
-    for half in 0..2 {
-        stack.renew(half, &[role], &["ENTRYPOINT_CHECK_SECRETS=warn"]);
-    }
+    stack.renew(&[0, 1], &[role], &["ENTRYPOINT_CHECK_SECRETS=warn"]);
     let fails = |note: &String| note.starts_with("task ") && note.contains(" wrong ");
     deployment.until(PATIENCE, || stack.notes()[before..].iter().any(fails).then_some(()));
     deployment.until(PATIENCE, || (stack.failed_tasks() != "0").then_some(()));

@@ -1,5 +1,6 @@
-"""A task that takes 30 seconds."""
+"""A task that ends when a file is there."""
 
+import pathlib
 import time
 
 from airflow.sdk import dag, task
@@ -9,8 +10,12 @@ from airflow.sdk import dag, task
 def long():
     @task
     def work():
-        print("the long task has begun")
-        time.sleep(30)
+        print("the long task has begun", flush=True)
+        deadline = time.monotonic() + 120
+        while not pathlib.Path("/tmp/go").exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError("the file did not come")
+            time.sleep(0.1)
 
     work()
 

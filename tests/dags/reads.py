@@ -1,5 +1,6 @@
-"""Two DAGs that read a connection and variables each second, and write a variable; each of their runs follows on the one before. What
-they find is compared with `/readings/expected`, and noted in `/readings/notes`."""
+"""Two DAGs that read connections and variables twice a second, and write a variable; each of their runs follows on the one before. What
+they find is compared with `/readings/expected`, and noted in `/readings/notes`. A task ends early when the worker is about to be
+stopped, in whose container it is: `/readings/end-HOSTNAME` says so."""
 
 import datetime
 import json
@@ -17,9 +18,9 @@ except ImportError:  # Airflow 2
 READINGS = pathlib.Path("/readings")
 
 
-def look(side, second):
+def look(side, number):
     expected = json.loads((READINGS / "expected").read_text())
-    written = f"{socket.gethostname()} {second}"
+    written = f"{socket.gethostname()} {number}"
     Variable.set(f"written_{side}", written)
     connections = {name: BaseHook.get_connection(name).password for name in expected}
     variables = {name: Variable.get(name) for name in expected}
@@ -38,19 +39,21 @@ def reads(side):
     )
     def reading():
         @task(retries=0)
-        def look_each_second():
-            for second in range(8):
+        def look_again_and_again():
+            for number in range(60):
                 try:
-                    note = f"right {look(side, second)}"
+                    note = f"right {look(side, number)}"
                 except Exception as problem:
                     note = f"wrong {problem!r}"
                 with open(READINGS / "notes", "a") as notes:
                     notes.write(f"task {side} {note}\n")
                 if note.startswith("wrong"):
                     raise RuntimeError(note)
-                time.sleep(1)
+                if (READINGS / f"end-{socket.gethostname()}").exists():
+                    break
+                time.sleep(0.5)
 
-        look_each_second()
+        look_again_and_again()
 
     return reading()
 
