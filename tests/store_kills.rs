@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::namespace::present;
 use crate::outcome::Outcome;
+use crate::points::{chosen, does_name, matter};
 use crate::refused_calls::{
     NAMELESS_WITHOUT_LINKS, NO_LINKS, NO_LINKS_NO_MODES, NO_NAMELESS_FILES, refusing, refusing_works,
 };
@@ -40,8 +41,9 @@ pub(crate) enum From {
     FirstWrite,
 }
 
-/// The system calls of a first start up to that by which it becomes the command: each with how many of its name there were.
-fn calls(front: &[&str], new: &New<'_>, from: From) -> Vec<(String, usize)> {
+/// The system calls of a first start up to that by which it becomes the command: each with how many of its name there were. Those to be
+/// killed before, and how many there are.
+fn calls(front: &[&str], new: &New<'_>, from: From) -> (Vec<(String, usize)>, usize) {
     let sandbox = new();
     let trace = sandbox.text("trace");
     sandbox.try_run_behind(&[front, &["strace", "-qq", "-o", &trace]].concat(), &["mycmd"]).succeeds();
@@ -49,7 +51,7 @@ fn calls(front: &[&str], new: &New<'_>, from: From) -> Vec<(String, usize)> {
     let mut seen = BTreeMap::new();
     // The first one starts the program, the next of its name starts the command.
     let lines = trace.lines().filter_map(|line| line.split_once('(')).skip(1);
-    lines
+    let all: Vec<_> = lines
         .take_while(|(name, _)| *name != "execve")
         .map(|(name, arguments)| {
             let count: &mut usize = seen.entry(name.to_owned()).or_default();
@@ -57,8 +59,10 @@ fn calls(front: &[&str], new: &New<'_>, from: From) -> Vec<(String, usize)> {
             (name.to_owned(), *count, arguments)
         })
         .skip_while(|(.., arguments)| from == From::FirstWrite && !arguments.contains("O_TMPFILE"))
-        .map(|(name, count, _)| (name, count))
-        .collect()
+        .collect();
+    let matter = matter(all.iter().map(|(name, _, arguments)| does_name(name, arguments)));
+    let chosen = chosen(&matter).into_iter().map(|index| (all[index].0.clone(), all[index].1)).collect();
+    (chosen, all.len())
 }
 
 /// What the folder holds: the keys, and the names of all else. A key may be a link to what is beside it.
@@ -118,7 +122,8 @@ fn kill_at(front: &[&str], new: &New<'_>, (name, number): &(String, usize)) -> (
 
 /// Kills at every point, several at a time.
 pub(crate) fn kill_everywhere(what: &str, front: &[&str], new: &New<'_>, from: From) -> Left {
-    let points = Mutex::new(calls(front, new, from).into_iter());
+    let (points, all) = calls(front, new, from);
+    let points = Mutex::new(points.into_iter());
     let (counts, left, tried) = (Mutex::new(BTreeSet::new()), Mutex::new(Left::default()), Mutex::new(0));
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -140,7 +145,7 @@ pub(crate) fn kill_everywhere(what: &str, front: &[&str], new: &New<'_>, from: F
         }
     });
     let left = left.into_inner().unwrap();
-    println!("killed at {} points ({what}): {left:?}", tried.into_inner().unwrap());
+    println!("killed at {} of {all} points ({what}): {left:?}", tried.into_inner().unwrap());
     // The control: there was something to be killed between.
     assert_eq!(counts.into_inner().unwrap(), BTreeSet::from([0, 1, 2, 3]));
     left
