@@ -51,9 +51,10 @@ fn places() -> Vec<&'static [&'static str]> {
 #[test]
 fn every_status_of_the_command_is_that_of_the_init() {
     let script = "for s in $(seq 0 255); do \"$@\" sh -c \"exit $s\"; [ $? = $s ] || echo \"$s became $?\"; done 2>&1";
-    for subject in subjects() {
-        let place: &[&str] = if unshare_works() { &PID_1 } else { &[] };
-        let outcome = run(&[&["sh", "-c", script, "sh"], place, subject]);
+    let place: &[&str] = if unshare_works() { &PID_1 } else { &[] };
+    let all: Vec<_> = subjects().iter().map(|subject| start(&[&["sh", "-c", script, "sh"], place, subject])).collect();
+    for running in all {
+        let outcome = running.finish();
         outcome.succeeds().same(outcome.stdout.as_str(), "");
     }
 }
@@ -103,12 +104,13 @@ fn ten_thousand_orphans_are_reaped() {
         return;
     }
     let script = probe("orphans.py");
+    let python = ["python3", "-I", "-S", &script];
     for subject in subjects() {
-        let outcome = run(&[&PID_1, subject, &["python3", &script, "10000"]]);
+        let outcome = run(&[&PID_1, subject, &python, &["10000"]]);
         outcome.succeeds().same(outcome.stdout.as_str(), "zombies 0\n");
     }
     // The control: a PID 1 that does not wait for what is not its own.
-    let outcome = run(&[&PID_1, &["python3", &script, "100", "0.2"]]);
+    let outcome = run(&[&PID_1, &python, &["100", "0.2"]]);
     outcome.succeeds().same(outcome.stdout.as_str(), "zombies 100\n");
 }
 

@@ -1,5 +1,7 @@
 //! Staying as the init of an Airflow service: when, what it hands on, what is left of it at the end.
 
+use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -132,22 +134,24 @@ fn s04_whom_a_stop_is_for() {
 #[test]
 fn s12_what_is_left_of_the_group_is_ended_and_what_is_deaf_is_killed() {
     let script = "sh -c 'trap \"\" TERM; echo ready; while :; do sleep 0.05; done' & read x < HERE; exit 6";
-    for place in [&[][..], &PID_1] {
-        if !place.is_empty() && !unshare_works() {
-            continue;
+    let places: &[&[&str]] = if unshare_works() { &[&[], &PID_1] } else { &[&[]] };
+    thread::scope(|scope| {
+        for place in places {
+            scope.spawn(move || {
+                let sandbox = sandbox(V2).with("ENTRYPOINT_INIT", "true").behind(place);
+                let pipe = sandbox.path("pipe");
+                nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+                sandbox.behave("airflow-scheduler", &script.replace("HERE", &sandbox.text("pipe")));
+                let running = sandbox.start(&["scheduler"]);
+                running.until_stdout("ready\n");
+                let told = std::time::Instant::now();
+                std::fs::write(&pipe, "\n").unwrap();
+                // It holds the streams: that they are closed shows that it is gone.
+                let outcome = running.finish();
+                outcome.same(outcome.code(), 6).check(told.elapsed() >= Duration::from_millis(1500), "no grace");
+            });
         }
-        let sandbox = sandbox(V2).with("ENTRYPOINT_INIT", "true").behind(place);
-        let pipe = sandbox.path("pipe");
-        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        sandbox.behave("airflow-scheduler", &script.replace("HERE", &sandbox.text("pipe")));
-        let running = sandbox.start(&["scheduler"]);
-        running.until_stdout("ready\n");
-        let told = std::time::Instant::now();
-        std::fs::write(&pipe, "\n").unwrap();
-        // It holds the streams: that they are closed shows that it is gone.
-        let outcome = running.finish();
-        outcome.same(outcome.code(), 6).check(told.elapsed() >= Duration::from_millis(1500), "no grace");
-    }
+    });
     // The control: with nothing left it ends at once.
     let sandbox = sandbox(V2).with("ENTRYPOINT_INIT", "true");
     let started = std::time::Instant::now();
@@ -158,52 +162,71 @@ fn s12_what_is_left_of_the_group_is_ended_and_what_is_deaf_is_killed() {
 /// TERM or INT behind each line of the log: nothing further is started, nothing is half-written.
 #[test]
 fn a_stop_behind_each_line_of_the_log() {
-    let places: &[&[&str]] = if unshare_works() { &[&[], &PID_1] } else { &[&[]] };
-    for place in places {
-        let make = || {
-            let sandbox = sandbox(V3).behind(place).with("ENTRYPOINT_MIGRATE", "true");
-            sandbox.write("requirements.txt", "six\n");
-            // A step that goes on until it is told.
-            for call in ["pip-install", "airflow-db"] {
-                sandbox.behave(call, "sleep 0.2");
-            }
-            sandbox.behave("airflow-scheduler", "exec sleep 0.5");
-            sandbox
-        };
-        let control = make().run(&["scheduler"]);
-        let lines: Vec<String> = control.succeeds().stderr.lines().map(line_without_names).collect();
-        control.check(lines.len() >= 7, "few lines");
-        for (index, line) in lines.iter().enumerate() {
-            for (signal, status) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
-                let sandbox = make();
-                let running = sandbox.start(&["scheduler"]);
-                running.until_stderr(line);
-                let at = running.signal(running.main_pid(!place.is_empty()), signal);
-                let outcome = running.finish();
-                let case = format!("{signal} behind line {index}: {line}");
-                outcome.check(outcome.code() == status, &case);
-                // A step is waited for.
-                outcome.check(outcome.ended - at < Duration::from_secs(2), &case);
-                let calls = sandbox.calls();
-                let possible = ["pip install", "airflow db migrate", "airflow scheduler"];
-                outcome.check(calls.iter().zip(possible).all(|(call, start)| call.starts_with(start)), &case);
-                if !outcome.stderr.contains("the init of") && !outcome.stderr.contains("info: become ") {
-                    outcome.says(&format!("info: stopped by {signal} while <any>"));
-                    outcome.check(!calls.contains(&"airflow scheduler".to_owned()), &case);
+    let places: &[&'static [&'static str]] = if unshare_works() { &[&[], &PID_1] } else { &[&[]] };
+    let points: Vec<_> = places
+        .iter()
+        .flat_map(|place| {
+            let control = preparing(place).run(&["scheduler"]);
+            let lines: Vec<String> = control.succeeds().stderr.lines().map(line_without_names).collect();
+            control.check(lines.len() >= 7, "few lines");
+            let points = lines.into_iter().enumerate().map(|(index, line)| (*place, index, line));
+            points.collect::<Vec<_>>()
+        })
+        .flat_map(|point| [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)].map(|signal| (point.clone(), signal)))
+        .collect();
+    // Most of the time is that of the steps, which sleep.
+    let points = Mutex::new(points.into_iter());
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let point = points.lock().unwrap().next();
+                    let Some(((place, index, line), (signal, status))) = point else { return };
+                    stop(place, &line, signal, status, &format!("{signal} behind line {index}: {line}"));
                 }
-                // Whatever is there is whole.
-                for name in sandbox.names("keys") {
-                    outcome
-                        .check(name.ends_with(".key") && sandbox.read(&format!("keys/{name}")).ends_with('\n'), &case);
-                }
-                let left: Vec<_> =
-                    sandbox.names("home").into_iter().filter(|name| name != "airflow.cfg" && name != "logs").collect();
-                outcome.same(left, vec![]);
-                sandbox.behave("airflow-scheduler", "");
-                sandbox.run(&["scheduler"]).succeeds();
-            }
+            });
         }
+    });
+}
+
+/// A service with a step before it that goes on until it is told.
+fn preparing(place: &[&str]) -> Sandbox {
+    let sandbox = sandbox(V3).behind(place).with("ENTRYPOINT_MIGRATE", "true");
+    sandbox.write("requirements.txt", "six\n");
+    for call in ["pip-install", "airflow-db"] {
+        sandbox.behave(call, "sleep 0.2");
     }
+    sandbox.behave("airflow-scheduler", "exec sleep 0.5");
+    sandbox
+}
+
+fn stop(place: &[&str], line: &str, signal: Signal, status: i32, case: &str) {
+    let sandbox = preparing(place);
+    let running = sandbox.start(&["scheduler"]);
+    running.until_stderr(line);
+    let at = running.signal(running.main_pid(!place.is_empty()), signal);
+    let outcome = running.finish();
+    outcome.check(outcome.code() == status, case);
+    // A step is waited for.
+    outcome.check(outcome.ended - at < Duration::from_secs(2), case);
+    let calls = sandbox.calls();
+    let possible = ["pip install", "airflow db migrate", "airflow scheduler"];
+    outcome.check(calls.iter().zip(possible).all(|(call, start)| call.starts_with(start)), case);
+    if !outcome.stderr.contains("the init of") && !outcome.stderr.contains("info: become ") {
+        outcome.says(&format!("info: stopped by {signal} while <any>"));
+        outcome.check(!calls.contains(&"airflow scheduler".to_owned()), case);
+    }
+    // Whatever is there is whole.
+    for name in sandbox.names("keys") {
+        outcome.check(name.ends_with(".key") && sandbox.read(&format!("keys/{name}")).ends_with('\n'), case);
+    }
+    let left: Vec<_> =
+        sandbox.names("home").into_iter().filter(|name| name != "airflow.cfg" && name != "logs").collect();
+    outcome.same(left, vec![]);
+    for call in ["airflow-scheduler", "pip-install", "airflow-db"] {
+        sandbox.behave(call, "");
+    }
+    sandbox.run(&["scheduler"]).succeeds();
 }
 
 /// The part of a line that is the same in another sandbox.

@@ -1,5 +1,5 @@
 # Makes this many orphans that end at once, and says how many zombies there are when all of them have ended and there will be no
-# fewer. Whoever still runs may yet become one.
+# fewer. Whoever still runs may yet become one. Called with `-I -S`: what is not loaded need not be copied ten thousand times.
 import os, sys, time
 
 count = int(sys.argv[1])
@@ -14,14 +14,14 @@ for _ in range(count // 100):
 
 def others():
     states = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
+    # Those of the first process alone: a look at all processes takes longer than all of this. Its own child may be ourselves.
+    for name in open("/proc/1/task/1/children").read().split():
+        if name == str(os.getpid()):
+            continue
         try:
-            state, parent = open(f"/proc/{name}/stat").read().rsplit(")", 1)[1].split()[:2]
+            states.append(open(f"/proc/{name}/stat").read().rsplit(")", 1)[1].split()[0])
         except OSError:
             continue
-        # The first process and its own child are the init and ourselves.
-        if name not in ("1", str(os.getpid())) and parent == "1":
-            states.append(state)
     return states
 
 started = time.monotonic()
