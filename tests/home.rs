@@ -158,6 +158,12 @@ from airflow.models import Variable
 assert "LEFT" not in os.environ and "left" not in sys.modules
 print(os.environ["AIRFLOW_HOME"], os.getcwd(), settings.engine.url.database, sys.argv[1:], Variable.get("v", default_var=None))
 "#;
+    const DECRYPT: &str = r#"
+from airflow.models import Variable
+from airflow.models.crypto import get_fernet
+from airflow.settings import Session
+print(get_fernet().decrypt(Session().query(Variable).one()._val.encode()).decode())
+"#;
     for version in crate::sandbox::LINES {
         let Some(one) = Home::new(version, None) else { continue };
         let Some(two) = Home::new(version, Some(Kind::Postgres)) else { continue };
@@ -172,12 +178,13 @@ print(os.environ["AIRFLOW_HOME"], os.getcwd(), settings.engine.url.database, sys
             let answer = home.asked(GET, &["a", "b"], "", key);
             assert_eq!((answer.status, answer.stdout), (0, expected(home, database, value)), "{}", answer.stderr);
         }
-        // Each with the other one's key: 2 and 3 say that there is no such variable, and log why.
-        for (home, key) in [(&one, &other), (&two, &key)] {
-            let answer = home.asked(GET, &["a", "b"], "", key);
-            let text = answer.stdout + &answer.stderr;
-            assert!(text.contains("InvalidToken") || version == V2, "{text}");
-            assert!(!text.contains("größe") && !text.contains("another"), "{text}");
+        // Each with its own key, and with the other one's.
+        for (home, key, wrong, value) in [(&one, &key, &other, "größe"), (&two, &other, &key, "another")] {
+            let answer = home.asked(DECRYPT, &[], "", key);
+            assert_eq!((answer.status, answer.stdout), (0, format!("{value}\n")), "{}", answer.stderr);
+            let answer = home.asked(DECRYPT, &[], "", wrong);
+            assert!(answer.status == 1 && !answer.stdout.contains(value), "{}", answer.stdout);
+            assert!(answer.stderr.ends_with("cryptography.fernet.InvalidToken\n"), "{}", answer.stderr);
         }
     }
     // What ends badly is said.

@@ -83,7 +83,7 @@ fn connect(venv: &Path) -> UnixStream {
     let mut server = command.spawn().unwrap();
     if let Some(run) = run {
         fs::create_dir_all(run.join("pids")).unwrap();
-        fs::write(run.join("pids").join(name), server.id().to_string()).unwrap();
+        fs::write(run.join("pids").join(name), format!("{}\n", server.id())).unwrap();
     }
     let deadline = Instant::now() + PATIENCE;
     loop {

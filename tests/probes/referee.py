@@ -4,7 +4,7 @@ Airflow itself is imported by each of them: no setting, key or connection of one
 to the socket that the first argument names, sends JSON and ends its side. The answer is JSON with status, stdout and stderr. With the
 second argument `own` the folder of the socket is removed at SIGTERM.
 """
-import gc, importlib, json, os, shutil, signal, socket, sys, tempfile, time
+import atexit, gc, importlib, json, os, shutil, signal, socket, sys, tempfile, time
 
 DEADLINE = 300
 
@@ -98,6 +98,8 @@ _question = serve(sys.argv[1])
 os.environ.clear()
 os.environ.update(_question["environment"])
 os.chdir(_question["folder"])
+# The program may put another stream in its place.
+atexit.register(sys.stdout.flush)
 time.tzset()
 sys.argv[:] = ["-c"] + _question["arguments"]
 # As with `python -c`: the program is the main module, whose end is that of the process.
