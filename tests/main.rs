@@ -92,6 +92,7 @@ mod seed_base;
 mod seed_races;
 mod seed_refusals;
 mod seed_task;
+mod servers;
 mod services;
 mod settled;
 mod stage;

@@ -94,6 +94,9 @@ fn rotated(version: &'static str, way: &'static str, flag: &str) {
         .with_path("HOME", "home")
         .with("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
         .with("ENTRYPOINT_WEB_SCHEDULER", "false")
+        // Each worker imports all of Airflow at each start.
+        .with("AIRFLOW__WEBSERVER__WORKERS", "1")
+        .with("AIRFLOW__API__WORKERS", "1")
         .with("_AIRFLOW_WWW_USER_CREATE", "true")
         .with("_AIRFLOW_WWW_USER_PASSWORD", PASSWORD);
     Ready::new(version).with(None, |kept| copy(&kept.join("airflow.db"), &sandbox.path("home")));

@@ -54,6 +54,7 @@ pub(crate) fn ask(venv: &Path, question: &Question) -> Answer {
 }
 
 /// A connection to the server of this virtual environment. Who comes first starts it.
+#[allow(clippy::zombie_processes, reason = "it stays for other tests, or ends with this process")]
 fn connect(venv: &Path) -> UnixStream {
     static OWN: LazyLock<PathBuf> = LazyLock::new(|| {
         tempfile::Builder::new().prefix("airflow-entrypoint-warm-").tempdir_in("/var/tmp").unwrap().keep()
