@@ -15,7 +15,7 @@ const HINT: &str =
 
 #[test]
 fn m02_ten_at_once_migrate_once() {
-    for stage in Stage::all(V2) {
+    Stage::each(V2, |stage| {
         let sandbox = &stage.sandbox;
         let here = sandbox.text("");
         let alone = |sql: &str| format!("mkdir {here}/busy || echo two >> {here}/overlaps\n{sql}rmdir {here}/busy\n");
@@ -34,7 +34,7 @@ fn m02_ten_at_once_migrate_once() {
             running.finish().succeeds().says(&format!("warning: {after}"));
         }
         assert_eq!((stage.migrations(), sandbox.read("overlaps").as_str()), (4, ""));
-    }
+    });
 }
 
 /// A migrator that says that it has begun, and goes on when there is a file `go`.
@@ -45,7 +45,7 @@ fn slow(stage: &Stage) -> String {
 
 #[test]
 fn m01_who_does_not_migrate_waits_for_the_head_and_knows_for_whom() {
-    for stage in Stage::all(V2) {
+    Stage::each(V2, |stage| {
         let sandbox = &stage.sandbox;
         stage.migrator(&slow(&stage));
         let mut waits = sandbox.command(&["scheduler"]);
@@ -73,7 +73,7 @@ fn m01_who_does_not_migrate_waits_for_the_head_and_knows_for_whom() {
         let mut calls = sandbox.calls();
         calls[1..].sort();
         assert_eq!(calls, [MIGRATE, "airflow scheduler", "airflow triggerer"]);
-    }
+    });
 }
 
 /// Four connections are enough for a migration and eight who wait for it.
@@ -108,7 +108,7 @@ fn who_waits_holds_no_connection() {
 
 #[test]
 fn m02_when_the_migrator_is_killed_another_takes_over() {
-    for stage in Stage::all(V2) {
+    Stage::each(V2, |stage| {
         let sandbox = &stage.sandbox;
         let once = sandbox.text("once");
         stage.migrator(&format!(
@@ -124,12 +124,12 @@ fn m02_when_the_migrator_is_killed_another_takes_over() {
         killed.ends();
         next.finish().succeeds().says("info: the schema is at its head `b2`");
         assert_eq!(stage.migrations(), 2);
-    }
+    });
 }
 
 #[test]
 fn a_migration_that_fails_ends_the_start_and_leaves_the_lock() {
-    for stage in Stage::all(V2) {
+    Stage::each(V2, |stage| {
         let sandbox = &stage.sandbox;
         stage.sql(AT_HEAD);
         stage.sql("UPDATE alembic_version SET version_num = ''a1''");
@@ -141,12 +141,12 @@ fn a_migration_that_fails_ends_the_start_and_leaves_the_lock() {
         outcome.says("info: the schema is at `a1`, and this Airflow's head is `b2`");
         stage.migrator(&stage.script("UPDATE alembic_version SET version_num = ''b2''"));
         sandbox.run(&["setup"]).succeeds().says("info: the schema is at its head `b2`");
-    }
+    });
 }
 
 #[test]
 fn m07_who_waited_in_vain_says_for_what() {
-    for stage in Stage::all(V2) {
+    Stage::each(V2, |stage| {
         let sandbox = &stage.sandbox;
         let run = || {
             let mut command = sandbox.command(&["scheduler"]);
@@ -179,12 +179,12 @@ fn m07_who_waited_in_vain_says_for_what() {
         let outcome = sandbox.start_command(command).finish();
         let warning = "warning: the schema is at `a1`, and this Airflow's head is `b2`; going on all the same, since waiting is switched off";
         outcome.succeeds().says(warning).same(sandbox.calls(), vec!["airflow scheduler".to_owned()]);
-    }
+    });
 }
 
 #[test]
 fn a_stop_ends_the_wait_at_once() {
-    for stage in Stage::all(V2) {
+    Stage::each(V2, |stage| {
         let mut command = stage.sandbox.command(&["scheduler"]);
         command.env("ENTRYPOINT_MIGRATE", "false");
         let running = stage.sandbox.start_command(command);
@@ -196,7 +196,7 @@ fn a_stop_ends_the_wait_at_once() {
         let looking = stopped.replace("waiting for", "looking at");
         outcome.check(outcome.stderr.ends_with(stopped) || outcome.stderr.ends_with(&looking), "another end");
         outcome.same(outcome.code(), 143).same(stage.sandbox.calls(), vec![]);
-    }
+    });
 }
 
 /// The lock is that of a folder, which nobody sees.

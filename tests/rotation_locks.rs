@@ -96,7 +96,7 @@ fn k10_two_at_once_on_one_folder_or_one_database() {
 
 #[test]
 fn k10_a_migration_and_a_rotation_keep_each_other_out() {
-    for stage in Stage::all(V2) {
+    Stage::each(V2, |stage| {
         let sandbox = &stage.sandbox;
         let go = sandbox.text("go");
         sandbox.write(FILE, format!("{}\n", new_key()));
@@ -137,7 +137,7 @@ fn k10_a_migration_and_a_rotation_keep_each_other_out() {
         rotates.finish().succeeds();
         waits.finish().succeeds().says(&format!("<any>read all {values} encrypted values<any>"));
         assert_eq!(stage.migrations(), 2);
-    }
+    });
 }
 
 /// Several change the key again and again in every way, while somebody writes with the key that is the first just then: a container that has

@@ -8,7 +8,7 @@ use crate::stage::{AT_HEAD, FAB, MIGRATE, Stage, VERSIONS, migration};
 
 #[test]
 fn m01_at_its_head_no_airflow_is_started_for_it() {
-    for stage in Stage::all(V2) {
+    Stage::each(V2, |stage| {
         let sandbox = &stage.sandbox;
         // The control: it is not at its head.
         sandbox
@@ -31,12 +31,12 @@ fn m01_at_its_head_no_airflow_is_started_for_it() {
             .succeeds()
             .says("info: the last migration was not finished, and this Airflow's head is `b2`");
         assert_eq!(stage.migrations(), 1);
-    }
+    });
 }
 
 #[test]
 fn a_schema_of_another_airflow_ends_the_start() {
-    for stage in Stage::all(V3) {
+    Stage::each(V3, |stage| {
         let sandbox = &stage.sandbox;
         let foreign = |found: &str, hint: &str| {
             for command in [&["setup"], &["scheduler"], &["webserver"]] {
@@ -64,7 +64,7 @@ fn a_schema_of_another_airflow_ends_the_start() {
             "`03afc6b6f902`",
             "Airflow 3 migrates from 2.6.2 on: back the database up, migrate it with an image of the newest 2.x (`setup` does), and then start this one",
         );
-    }
+    });
 }
 
 #[test]

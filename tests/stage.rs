@@ -1,6 +1,7 @@
 //! An Airflow whose migrations are two small files, in front of a database that is real.
 
 use std::process::Command;
+use std::thread;
 
 use crate::databases::{Database, Kind};
 use crate::sandbox::{Sandbox, V1};
@@ -47,12 +48,19 @@ impl Stage {
         stage
     }
 
-    /// One in front of each kind of database that is here.
-    pub(crate) fn all(version: &str) -> impl Iterator<Item = Self> {
+    /// Does this with one in front of each kind of database that is here, side by side: most of the time is spent waiting.
+    pub(crate) fn each(version: &str, test: impl Fn(Self) + Sync) {
         let starters = [|| Database::postgres().map(Some), || Database::mariadb().map(Some), || Some(None)];
-        starters
-            .into_iter()
-            .filter_map(move |start: fn() -> Option<Option<Database>>| Some(Self::new(version, start()?)))
+        thread::scope(|scope| {
+            for start in starters {
+                let (test, start): (_, fn() -> Option<Option<Database>>) = (&test, start);
+                scope.spawn(move || {
+                    if let Some(server) = start() {
+                        test(Self::new(version, server));
+                    }
+                });
+            }
+        });
     }
 
     /// What Airflow's command does.
