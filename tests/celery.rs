@@ -69,7 +69,7 @@ impl<'a> Stack<'a> {
             (&web, "api-server"),
             (&scheduler, "scheduler"),
             (&processor, "dag-processor"),
-            (&worker, "celery worker"),
+            (&worker, "celery worker ..."),
         ];
         for (container, command) in commands {
             deployment.log_line(container, &format!("the init of `airflow {command}`"), PATIENCE);

@@ -16,13 +16,18 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(250);
 pub(crate) const DATABASE_PASSWORD: &str = "p@s:s/w%40 $HOME#?'\"é";
 
 /// An Airflow for a few tasks at a time, that looks for them often.
-const LEAN: [&str; 5] = [
-    "AIRFLOW__CORE__PARALLELISM=4",
-    "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES=1",
-    "AIRFLOW__SCHEDULER__PARSING_PROCESSES=1",
-    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME=0.25",
-    "AIRFLOW__WEBSERVER__WORKERS=1",
-];
+fn lean(version: &str) -> [&'static str; 4] {
+    [
+        "AIRFLOW__CORE__PARALLELISM=4",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME=0.25",
+        if version.starts_with('3') {
+            "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES=1"
+        } else {
+            "AIRFLOW__SCHEDULER__PARSING_PROCESSES=1"
+        },
+        if version.starts_with('3') { "AIRFLOW__API__WORKERS=1" } else { "AIRFLOW__WEBSERVER__WORKERS=1" },
+    ]
+}
 
 /// Where the sources are.
 pub(crate) fn repository() -> &'static Path {
@@ -174,7 +179,7 @@ impl Deployment {
     /// A container that is not started yet. Its Airflow starts no more processes than it needs here.
     pub(crate) fn create(&self, image: &str, options: &[&str], command: &[&str]) -> String {
         let base = ["create", "--label", &self.id, "--network", &self.id];
-        let lean = LEAN.map(|variable| ["-e", variable]).concat();
+        let lean = lean(&self.version).map(|variable| ["-e", variable]).concat();
         let said = self.docker(&[&base, &lean[..], options, &[image], command].concat());
         said.stdout.trim().to_owned()
     }
