@@ -206,7 +206,7 @@ impl Login {
     }
 
     /// Waits until a server knows of nobody else's login to the database any more: the last one's has its lock until then.
-    fn until_alone(&mut self, place: &Place<'_>) {
+    pub(crate) fn until_alone(&mut self, place: &Place<'_>) {
         let others = match place {
             Place::Server { server, .. } if server.kind == Kind::MariaDb => {
                 "SELECT 'one' FROM information_schema.processlist WHERE db = database() AND id <> connection_id()"

@@ -119,5 +119,5 @@ fn kill_everywhere(server: Option<&Database>, verb: Verb) {
     let kind = server.map_or("SQLite".to_owned(), |server| format!("{:?}", server.kind));
     println!("{kind}, {verb:?}: killed at {some} of {all} points, {counts:?} times before it, halfway and behind");
     // The control: there were kills on both sides of what it does.
-    assert!(counts[0] > 10 && (counts[1] > 10 || counts[2] > 3), "{counts:?}");
+    assert!(counts[0] > 8 && (counts[1] > 10 || counts[2] > 3), "{counts:?}");
 }
