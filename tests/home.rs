@@ -49,6 +49,9 @@ impl Home {
             Ready::new(version).with(None, |kept| copy(&kept.join("airflow.db"), &home.folder.path().join("home")));
             return Some(home);
         };
+        if kind == Kind::MariaDb && !crate::migrate_airflow::speaks_mariadb(version) {
+            return None;
+        }
         let server = Database::ready(kind, Ready::new(version))?;
         let section = if version == V1 { "CORE" } else { "DATABASE" };
         let home_with = home.with(&format!("AIRFLOW__{section}__SQL_ALCHEMY_CONN"), &server.url("airflow"));

@@ -79,7 +79,8 @@ impl Ready {
         command.envs(self.auth_manager.map(|manager| ("AIRFLOW__CORE__AUTH_MANAGER", manager)));
         command.args(if self.version == V1 { &["initdb"][..] } else { &["db", "migrate"] });
         let stamp = fs::read(venv.join(".complete")).unwrap();
-        let inputs = [stamp, format!("{command:?}").into_bytes(), Database::recipe(kind)];
+        let driver = if kind == Some(Kind::MariaDb) { include_str!("pins/mariadb.txt") } else { "" };
+        let inputs = [stamp, driver.into(), format!("{command:?}").into_bytes(), Database::recipe(kind)];
 
         let manager = self.auth_manager.and_then(|manager| manager.rsplit('.').next()).unwrap_or_default();
         let server = kind.map_or_else(|| "SQLite".to_owned(), |kind| format!("{kind:?}"));
