@@ -5,9 +5,11 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::sync::mpsc::channel;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
+
+use crate::images::INSTALLED;
 
 /// The pause between two questions: asking must not cost the machine that the answer is waited for on.
 pub(crate) const PAUSE: Duration = Duration::from_millis(250);
@@ -102,6 +104,7 @@ pub(crate) struct Deployment {
     pub(crate) version: String,
     /// Locks on the images that it uses (`images`).
     pub(crate) in_use: Mutex<Vec<File>>,
+    pub(crate) installed: OnceLock<Option<String>>,
 }
 
 impl Deployment {
@@ -113,7 +116,7 @@ impl Deployment {
             return None;
         }
         let id = format!("aetest-{:08x}", u32::from_ne_bytes(random()));
-        let deployment = Self { id, version: version.to_owned(), in_use: Mutex::default() };
+        let deployment = Self { id, version: version.to_owned(), in_use: Mutex::default(), installed: OnceLock::new() };
         deployment.docker(&["network", "create", &deployment.id]);
         Some(deployment)
     }
@@ -180,7 +183,9 @@ impl Deployment {
     pub(crate) fn create(&self, image: &str, options: &[&str], command: &[&str]) -> String {
         let base = ["create", "--label", &self.id, "--network", &self.id];
         let lean = lean(&self.version).map(|variable| ["-e", variable]).concat();
-        let said = self.docker(&[&base, &lean[..], options, &[image], command].concat());
+        let installed = self.installed().map(|volume| format!("{volume}:{INSTALLED}:ro"));
+        let quick: Vec<&str> = installed.iter().flat_map(|volume| ["-v", volume]).collect();
+        let said = self.docker(&[&base, &lean[..], &quick, options, &[image], command].concat());
         said.stdout.trim().to_owned()
     }
 

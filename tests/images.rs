@@ -11,6 +11,8 @@ use crate::sandbox::BINARY;
 
 /// Where all images of tests are.
 const REPOSITORY: &str = "airflow-entrypoint-test";
+/// Where the local Airflow image has what is installed.
+pub(crate) const INSTALLED: &str = "/home/airflow/.local";
 
 /// What the Dockerfile reads, with the executable that is tested instead of one that is compiled.
 const BUILD: &str = r#"
@@ -36,6 +38,12 @@ docker commit --change 'ENV POSTGRES_PASSWORD=' "$name" "$image"
 fn lock_file(name: &str) -> File {
     let name = format!("{REPOSITORY}-{}.lock", name.replace(['/', ':'], "-"));
     File::options().append(true).create(true).open(std::env::temp_dir().join(name)).unwrap()
+}
+
+fn hash(inputs: &[Vec<u8>]) -> String {
+    let mut digest = Sha256::new();
+    inputs.iter().for_each(|input| digest.update(Sha256::digest(input)));
+    digest.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn id(image: &str) -> Vec<u8> {
@@ -127,12 +135,37 @@ impl Deployment {
         })
     }
 
+    /// A volume with what the local Airflow image has installed, where the engine keeps images in a file system of a process's: to
+    /// read through that costs an Airflow that starts as much time again.
+    pub(crate) fn installed(&self) -> Option<&str> {
+        let make = || {
+            let driver = docker(&["info", "--format", "{{.Driver}}"]).succeeded().stdout;
+            driver.trim().contains("fuse").then(|| {
+                let airflow = self.airflow();
+                let making = lock_file("installed");
+                making.lock().unwrap();
+                let kind = format!("{REPOSITORY}-installed-{}", self.version);
+                let volume = format!("{kind}-{}", hash(&[id(&airflow)]));
+                if docker(&["volume", "inspect", &volume]).status != 0 {
+                    // A new volume takes over what is there. One that no container uses goes.
+                    let fill = ["run", "--rm", "-v", &format!("{volume}:{INSTALLED}"), &airflow, "true"];
+                    let filled = docker(&fill);
+                    let old = docker(&["volume", "ls", "--quiet", "--filter", &format!("name={kind}-")]).stdout;
+                    old.lines().filter(|name| filled.status != 0 || *name != volume).for_each(|name| {
+                        docker(&["volume", "rm", name]);
+                    });
+                    filled.succeeded();
+                }
+                volume
+            })
+        };
+        self.installed.get_or_init(make).as_deref()
+    }
+
     /// The image of this kind for these inputs. It stays while this deployment is there; those of other inputs that nobody uses go
     /// when a new one has been built.
     fn made_once(&self, kind: &str, inputs: &[Vec<u8>], make: impl FnOnce(&str) -> Said) -> String {
-        let mut digest = Sha256::new();
-        inputs.iter().for_each(|input| digest.update(Sha256::digest(input)));
-        let tag: String = digest.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let tag = hash(inputs);
         let image = format!("{REPOSITORY}/{kind}:{tag}");
         let making = lock_file(kind);
         making.lock().unwrap();

@@ -79,7 +79,8 @@ impl<'a> Project<'a> {
             ("AIRFLOW_PROJ_DIR", folder.path().to_str().unwrap()),
             ("LOAD_EXAMPLES", "false"),
             ("SERVER_HEALTH_INTERVAL", "1s"),
-            ("HEALTH_INTERVAL", "5s"),
+            ("HEALTH_INTERVAL", "2s"),
+            ("AIRFLOW_HEALTH_INTERVAL", "15s"),
             ("HEALTH_TIMEOUT", "60s"),
             // `docker-compose` gives up on an engine that does not answer for a minute.
             ("COMPOSE_HTTP_TIMEOUT", "600"),
@@ -127,13 +128,22 @@ impl<'a> Project<'a> {
             seen
         });
         assert_eq!(self.deployment.exit_status(&self.container("airflow-init").unwrap()), 0);
+        // What a bare `docker exec` needs is written.
+        for service in ["scheduler", "triggerer"] {
+            let container = self.container(&format!("airflow-{service}")).unwrap();
+            self.deployment.log_line(&container, &format!("the init of `airflow {service}"), PATIENCE);
+        }
+        seen
+    }
+
+    /// Waits until each service says that it is well.
+    fn is_healthy(&self) {
         for service in ["apiserver", "scheduler", "dag-processor", "worker", "triggerer"] {
             let container = self.container(&format!("airflow-{service}")).unwrap();
             let health = ["inspect", "--format", "{{.State.Health.Status}}", &container];
             let is_healthy = || self.deployment.docker(&health).stdout.trim() == "healthy";
             self.deployment.until(PATIENCE, || is_healthy().then_some(()));
         }
-        seen
     }
 
     /// Logs in with the account that was asked for, and has a task run on the worker.
@@ -200,6 +210,7 @@ fn the_official_file_comes_up<'a>(
     for file in ["config", "config/airflow.cfg", "config/airflow-keys", "config/airflow-keys/fernet.key", "logs"] {
         assert_eq!(project.owner(&project.path(file)), (uid, 0), "{file}");
     }
+    project.is_healthy();
     let logs = project.compose(&["logs", "--no-color"]).succeeded().stdout;
     let kept = fs::read_dir(project.path("config/airflow-keys")).unwrap().map(|entry| entry.unwrap().path());
     let secrets: Vec<String> = kept.map(|path| fs::read_to_string(path).unwrap().trim().to_owned()).collect();
@@ -233,6 +244,7 @@ fn the_official_file_comes_up_for_the_images_own_user() {
             assert!(connection.stdout.contains(&password), "the password is lost: {connection}");
         }
     });
+    project.is_healthy();
 }
 
 /// As Airflow's documentation has it: `mkdir`, and `AIRFLOW_UID` for who did that.
