@@ -23,6 +23,9 @@ pub(super) struct Trouble {
     pub code: Option<String>,
 }
 
+/// How long the end of a login waits for a lock to be given back.
+const UNLOCK_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// A value for a statement.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Argument<'a> {
@@ -35,6 +38,8 @@ pub(super) enum Argument<'a> {
 pub(super) struct Login {
     connection: AnyConnection,
     pub dialect: Dialect,
+    /// What gives back a lock that it holds. A server that is told of the end alone frees the lock some milliseconds later.
+    pub unlock: Option<String>,
 }
 
 /// The database during a start: logged in when somebody first asks, and until it is closed. It holds one of the server's
@@ -118,7 +123,7 @@ impl Login {
     /// Logs in at one address, with the error as it is and without a limit of time.
     pub(super) async fn open(dialect: Dialect, address: &Address) -> Result<Self, sqlx::Error> {
         sqlx::any::install_default_drivers();
-        let mut login = Self { connection: AnyConnection::connect(&address.url.0).await?, dialect };
+        let mut login = Self { connection: AnyConnection::connect(&address.url.0).await?, dialect, unlock: None };
         if let Some(schema) = &address.schema {
             // Not as an option of the login: poolers refuse those.
             let first =
@@ -135,7 +140,11 @@ impl Login {
     }
 
     /// Gives the connection back.
-    pub(super) async fn close(self) {
+    pub(super) async fn close(mut self) {
+        if let Some(sql) = self.unlock.take() {
+            // A statement that a signal has cut short may be in the way; the lock then ends with the login.
+            let _ = tokio::time::timeout(UNLOCK_TIMEOUT, self.rows(&sql, &[])).await;
+        }
         let _ = self.connection.close().await;
     }
 

@@ -47,7 +47,10 @@ pub(super) fn take(session: &mut Session<'_>, folder: &Path) -> Result<Taken, Er
     session.ask(STEP, async |login| {
         introduce(login, &who).await?;
         Ok(match try_lock(login).await? {
-            true => Taken::Ours(Lock::Server),
+            true => {
+                login.unlock = Some(unlock(login.dialect));
+                Taken::Ours(Lock::Server)
+            }
             // Its holder may have ended at this very moment.
             false => Taken::By(holder(login).await.unwrap_or_else(|| "another container".to_owned())),
         })
@@ -67,10 +70,7 @@ impl Lock {
     pub(super) fn release(self, session: &mut Session<'_>) -> Result<(), Error> {
         let Self::Server = self else { return Ok(()) };
         let given_back = session.ask("giving back the lock of the migration", async |login| {
-            let sql = match login.dialect {
-                Dialect::MySql => format!("SELECT CAST(RELEASE_LOCK({NAME}) AS CHAR)"),
-                _ => format!("SELECT CASE WHEN pg_advisory_unlock({}, {}) THEN '1' ELSE '0' END", KEYS.0, KEYS.1),
-            };
+            let Some(sql) = login.unlock.take() else { return Ok(Vec::new()) };
             // Nobody may have spoken over it for so long that a router has forgotten it.
             let late = Trouble { cause: "no answer".to_owned(), code: None };
             tokio::time::timeout(PATIENCE, login.rows(&sql, &[])).await.unwrap_or(Err(late))
@@ -80,6 +80,14 @@ impl Lock {
             ended => drop(ended?),
         }
         Ok(())
+    }
+}
+
+/// The statement that gives it back.
+fn unlock(dialect: Dialect) -> String {
+    match dialect {
+        Dialect::MySql => format!("SELECT CAST(RELEASE_LOCK({NAME}) AS CHAR)"),
+        _ => format!("SELECT CASE WHEN pg_advisory_unlock({}, {}) THEN '1' ELSE '0' END", KEYS.0, KEYS.1),
     }
 }
 
