@@ -6,8 +6,9 @@ mod stop;
 
 use std::time::Duration;
 
-use crate::engine::{DATABASE_PASSWORD, Deployment, repository};
+use crate::engine::{DATABASE_PASSWORD, Deployment};
 use crate::hard_password::servers;
+use crate::said::repository;
 
 /// For several Airflows that start at once.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use crate::engine::{Deployment, Said, run};
+use crate::engine::Deployment;
+use crate::said::{Said, run};
 
 impl Deployment {
     /// Runs one of our scripts with a Compose project of its own.

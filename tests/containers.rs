@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::engine::{DATABASE_PASSWORD, Deployment, repository, run};
+use crate::engine::{DATABASE_PASSWORD, Deployment};
+use crate::said::{repository, run};
 use crate::sandbox::BINARY;
 
 const PATIENCE: Duration = Duration::from_secs(180);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::engine::{DATABASE_PASSWORD, Deployment, repository};
+use crate::engine::{DATABASE_PASSWORD, Deployment};
+use crate::said::repository;
 
 /// After five seconds a worker would ask again for what an API server is just doing, and give up the task.
 pub(crate) const SLOW_MACHINE: &str = "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT=120";

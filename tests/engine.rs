@@ -1,15 +1,14 @@
 //! A Docker engine as a referee: deployments with names of their own that leave nothing behind.
 
-use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::images::INSTALLED;
+use crate::said::{Said, repository, run, run_with_input};
 
 /// The pause between two questions: asking must not cost the machine that the answer is waited for on.
 pub(crate) const PAUSE: Duration = Duration::from_millis(250);
@@ -29,63 +28,6 @@ fn lean(version: &str) -> [&'static str; 4] {
         },
         if version.starts_with('3') { "AIRFLOW__API__WORKERS=1" } else { "AIRFLOW__WEBSERVER__WORKERS=1" },
     ]
-}
-
-/// Where the sources are.
-pub(crate) fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// What a command said and how it ended.
-pub(crate) struct Said {
-    pub status: i32,
-    pub stdout: String,
-    pub stderr: String,
-    command: String,
-}
-
-impl fmt::Display for Said {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "$ {}\nstatus {}\n{}{}", self.command, self.status, self.stdout, self.stderr)
-    }
-}
-
-impl Said {
-    #[track_caller]
-    pub(crate) fn succeeded(self) -> Self {
-        assert_eq!(self.status, 0, "{self}");
-        self
-    }
-}
-
-/// Runs a command for ten minutes at most.
-pub(crate) fn run(command: &mut Command) -> Said {
-    run_with_input(command, "")
-}
-
-/// The same with this as its standard input.
-fn run_with_input(command: &mut Command, input: &str) -> Said {
-    let text = format!("{command:?}");
-    let mut bounded = Command::new("timeout");
-    bounded
-        .arg("600")
-        .arg(command.get_program())
-        .args(command.get_args())
-        .current_dir(repository())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    bounded.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let mut child = bounded.spawn().unwrap();
-    // Who ends without reading it needs none.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    Said {
-        status: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        command: text,
-    }
 }
 
 fn random<const N: usize>() -> [u8; N] {

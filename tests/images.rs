@@ -6,7 +6,8 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-use crate::engine::{Deployment, Said, docker, repository, run};
+use crate::engine::{Deployment, docker};
+use crate::said::{Said, repository, run};
 use crate::sandbox::BINARY;
 
 /// Where all images of tests are.

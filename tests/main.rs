@@ -84,6 +84,7 @@ mod rotation_status;
 mod rotation_users;
 mod run_as;
 mod running;
+mod said;
 mod sandbox;
 mod schema;
 mod seed;

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::engine::{Deployment, PAUSE, Said, repository};
+use crate::engine::{Deployment, PAUSE};
+use crate::said::{Said, repository};
 
 /// For all the services of the file on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(420);
@@ -78,7 +79,7 @@ impl<'a> Project<'a> {
             ("AIRFLOW_UID", &uid.to_string()),
             ("AIRFLOW_PROJ_DIR", folder.path().to_str().unwrap()),
             ("LOAD_EXAMPLES", "false"),
-            ("SERVER_HEALTH_INTERVAL", "1s"),
+            ("SERVER_HEALTH_INTERVAL", "4s"),
             ("HEALTH_INTERVAL", "2s"),
             ("AIRFLOW_HEALTH_INTERVAL", "15s"),
             ("HEALTH_TIMEOUT", "60s"),

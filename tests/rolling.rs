@@ -9,7 +9,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::deferred::SLOW_MACHINE;
-use crate::engine::{DATABASE_PASSWORD, Deployment, repository};
+use crate::engine::{DATABASE_PASSWORD, Deployment};
+use crate::said::repository;
 
 const PATIENCE: Duration = Duration::from_secs(180);
 
