@@ -263,9 +263,12 @@ fn rolled(version: &str) {
     let replace = ["sh", "-c", "cat > /keys/fernet.key"];
     deployment.exec_with_input(web, &replace, &deployment.fernet_key()).succeeded();
     let before = stack.notes().len();
-    // Who decrypts for tasks: on Airflow 3 the API server, before that the worker.
-    let role = if version.starts_with('3') { Role::Web } else { Role::Worker };
-    stack.renew(&[0, 1], &[role], &["ENTRYPOINT_CHECK_SECRETS=warn"]);
+    // Who decrypts for tasks: on Airflow 3 the API server, before that the worker. Without any server tasks would fail for want of it.
+    let (role, turns): (_, &[&[usize]]) =
+        if version.starts_with('3') { (Role::Web, &[&[0], &[1]]) } else { (Role::Worker, &[&[0, 1]]) };
+    for halves in turns {
+        stack.renew(halves, &[role], &["ENTRYPOINT_CHECK_SECRETS=warn"]);
+    }
     let fails = |note: &String| note.starts_with("task ") && note.contains(" wrong ");
     deployment.until(PATIENCE, || stack.notes()[before..].iter().any(fails).then_some(()));
     deployment.until(PATIENCE, || (stack.failed_tasks() != "0").then_some(()));
