@@ -79,8 +79,10 @@ impl<'a> Project<'a> {
             ("AIRFLOW_UID", &uid.to_string()),
             ("AIRFLOW_PROJ_DIR", folder.path().to_str().unwrap()),
             ("LOAD_EXAMPLES", "false"),
-            ("SERVER_HEALTH_INTERVAL", "4s"),
+            // Asked often, and not given up for that: a busy machine takes minutes.
+            ("SERVER_HEALTH_INTERVAL", "1s"),
             ("HEALTH_INTERVAL", "2s"),
+            ("HEALTH_RETRIES", "100"),
             ("AIRFLOW_HEALTH_INTERVAL", "15s"),
             ("HEALTH_TIMEOUT", "60s"),
             // `docker-compose` gives up on an engine that does not answer for a minute.
