@@ -63,7 +63,7 @@ fn w01_a_database_that_is_starting_is_waited_for() {
         let fake = Fake::new("127.0.0.1:0", Manner::Refuses(code, said));
         let name = format!("database `127.0.0.1:{}`", fake.port);
         let sandbox = local(&format!("postgresql://u:p@127.0.0.1:{}/d", fake.port));
-        ends(&sandbox, "200ms", 69, &format!("cannot reach the {name}: not ready: {said}"), SERVER);
+        ends(&sandbox, "1s", 69, &format!("cannot reach the {name}: not ready: {said}"), SERVER);
         let running = sandbox.start(&COMMAND);
         running.until_stderr(&format!("info: the {name} does not answer yet: not ready: {said}\n"));
         assert_eq!(sandbox.calls(), [""; 0]);
@@ -105,7 +105,7 @@ fn is_said_at_once(server: &Database) {
         "Access denied for user 'airflow'@'127.0.0.1' (using password: YES)"
     };
     let prefix = format!("cannot use the {name} of `{CONN}`: ");
-    ends(&local(&wrong), "300ms", 78, &format!("{prefix}login refused: {refused}"), LOGIN);
+    ends(&local(&wrong), "1s", 78, &format!("{prefix}login refused: {refused}"), LOGIN);
     // Long before the time is over, when it has stayed so for a while.
     let started = Instant::now();
     let outcome = ends(&local(&wrong), "60s", 78, &format!("{prefix}login refused: {refused}"), LOGIN);
@@ -117,16 +117,16 @@ fn is_said_at_once(server: &Database) {
         ));
     if is_postgres {
         let error = format!("{prefix}no such database: database \"other\" does not exist");
-        ends(&local(&missing), "300ms", 78, &error, DATABASE);
+        ends(&local(&missing), "1s", 78, &error, DATABASE);
         let roleless = url.replace("//airflow:", "//nobody:");
         // What PostgreSQL says of a role that is not there.
         let error = format!("{prefix}login refused: password authentication failed for user \"nobody\"");
-        ends(&local(&roleless), "300ms", 78, &error, LOGIN);
+        ends(&local(&roleless), "1s", 78, &error, LOGIN);
         let error = format!("{prefix}TLS: server does not support TLS");
-        ends(&local(&format!("{url}?sslmode=require")), "300ms", 78, &error, TLS);
+        ends(&local(&format!("{url}?sslmode=require")), "1s", 78, &error, TLS);
     } else {
         let error = format!("{prefix}access denied: Access denied for user 'airflow'@'%' to database 'other'");
-        ends(&local(&missing), "300ms", 78, &error, ACCESS);
+        ends(&local(&missing), "1s", 78, &error, ACCESS);
     }
 }
 
@@ -161,7 +161,7 @@ fn w12_redis_by_what_it_says() {
             69 => format!("cannot reach the {name}: {failure}"),
             _ => format!("cannot use the {name} of `{BROKER}`: {failure}"),
         };
-        ends(&sandbox, "200ms", status, &error, hint);
+        ends(&sandbox, "1s", status, &error, hint);
         // The control, and the healing.
         let running = sandbox.start(&COMMAND);
         running.until_stderr(failure);
@@ -254,7 +254,7 @@ fn w07_any_sentinel_will_do() {
     celery(&database, &url).run(&COMMAND).succeeds();
     drop(sentinel);
     let error = format!("cannot reach the broker `127.0.0.1:{dead},127.0.0.1:{live}`: connection refused");
-    ends(&celery(&database, &url), "200ms", 69, &error, NETWORK);
+    ends(&celery(&database, &url), "1s", 69, &error, NETWORK);
 }
 
 #[test]
@@ -269,10 +269,10 @@ fn w03_rabbitmq_by_its_greeting_and_others_by_their_silence() {
     sandbox.write("calls", "");
     broker.becomes(Manner::Says(b"HTTP/1.1 400 Bad Request\r\n"));
     let error = format!("cannot use the {name} of `{BROKER}`: another protocol: expected AMQP, found something else");
-    ends(&sandbox, "200ms", 78, &error, PROTOCOL);
+    ends(&sandbox, "1s", 78, &error, PROTOCOL);
     broker.becomes(Manner::Closing);
     let error = format!("cannot reach the {name}: it closes the connection before it answers");
-    ends(&sandbox, "200ms", 69, &error, NETWORK);
+    ends(&sandbox, "1s", 69, &error, NETWORK);
     broker.becomes(Manner::Silent);
     ends(&sandbox, "4s", 69, &format!("cannot reach the {name}: no answer within 3 s"), NETWORK);
 }
