@@ -32,7 +32,7 @@ impl Said {
     }
 }
 
-/// Runs a command for ten minutes at most.
+/// Runs a command for fourteen minutes at most: on a busy machine a compiler in a container takes them.
 pub(crate) fn run(command: &mut Command) -> Said {
     run_with_input(command, "")
 }
@@ -42,7 +42,7 @@ pub(crate) fn run_with_input(command: &mut Command, input: &str) -> Said {
     let text = format!("{command:?}");
     let mut bounded = Command::new("timeout");
     bounded
-        .arg("600")
+        .arg("840")
         .arg(command.get_program())
         .args(command.get_args())
         .current_dir(repository())
