@@ -1,5 +1,6 @@
 //! Commands of this machine, started where the sources are.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
 use std::path::Path;
@@ -49,6 +50,14 @@ pub(crate) fn run_with_input(command: &mut Command, input: &str) -> Said {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    // What the runner says of this package would have a build that the command begins compile everything again.
+    let of_package = |name: &OsString| {
+        let name = name.to_string_lossy();
+        ["CARGO_BIN_", "CARGO_CRATE_", "CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|start| name.starts_with(start))
+    };
+    for name in std::env::vars_os().map(|(name, _)| name).filter(of_package) {
+        bounded.env_remove(name);
+    }
     bounded.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut child = bounded.spawn().unwrap();
     // Who ends without reading it needs none.
