@@ -6,7 +6,7 @@ export PATH := $(CACHE)/tools/bin:$(PATH)
 BINARY := target/release/airflow-entrypoint
 SCRIPTS := .ci/run docker/up docker/down docker/local/build tests/compiled tests/run $(wildcard tests/install-*)
 
-.PHONY: build check check-text down quick setup test up
+.PHONY: build check check-text clippy down quick setup test up
 
 build: ## the static executable, at $(BINARY)
 	cargo build --release --locked
@@ -26,7 +26,9 @@ setup: ## lists what the tests need and this machine lacks, and installs it wher
 	tests/install-tools
 	tests/install-referees
 
-check: check-text ## format, lints, licences
+check: check-text clippy ## format, lints, licences
+
+clippy:
 	cargo clippy --all-targets --locked -- --deny warnings
 
 check-text:

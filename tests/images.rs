@@ -4,9 +4,8 @@
 use std::fs::{self, File};
 use std::process::Command;
 
-use sha2::{Digest, Sha256};
-
 use crate::engine::{Deployment, docker};
+use crate::prepared::hash;
 use crate::said::{Said, repository, run};
 use crate::sandbox::BINARY;
 
@@ -39,12 +38,6 @@ docker commit --change 'ENV POSTGRES_PASSWORD=' "$name" "$image"
 fn lock_file(name: &str) -> File {
     let name = format!("{REPOSITORY}-{}.lock", name.replace(['/', ':'], "-"));
     File::options().append(true).create(true).open(std::env::temp_dir().join(name)).unwrap()
-}
-
-fn hash(inputs: &[Vec<u8>]) -> String {
-    let mut digest = Sha256::new();
-    inputs.iter().for_each(|input| digest.update(Sha256::digest(input)));
-    digest.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn id(image: &str) -> Vec<u8> {

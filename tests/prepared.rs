@@ -10,15 +10,20 @@ use sha2::{Digest, Sha256};
 use crate::databases::{Database, Kind};
 use crate::sandbox::V1;
 
-/// Gives a folder of the cache to `then`. `make` fills it where there is none that was made from these inputs. One of other inputs is
-/// removed then, when nobody reads it.
-pub(crate) fn with_kept(name: &str, inputs: &[Vec<u8>], make: impl FnOnce(&Path), then: impl FnOnce(&Path)) {
+/// The name of what is made from these inputs.
+pub(crate) fn hash(inputs: &[Vec<u8>]) -> String {
     let mut hash = Sha256::new();
     for input in inputs {
         hash.update(input.len().to_le_bytes());
         hash.update(input);
     }
-    let hash: String = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Gives a folder of the cache to `then`. `make` fills it where there is none that was made from these inputs. One of other inputs is
+/// removed then, when nobody reads it.
+pub(crate) fn with_kept(name: &str, inputs: &[Vec<u8>], make: impl FnOnce(&Path), then: impl FnOnce(&Path)) {
+    let hash = hash(inputs);
     let all = crate::referee::cache().unwrap().join("prepared");
     fs::create_dir_all(&all).unwrap();
     let kept = all.join(format!("{name}@{hash}"));
